@@ -1,0 +1,1 @@
+"""From the ledger back to KurrentDB: the watermark made durable."""

@@ -1,0 +1,203 @@
+"""Process configuration: the environment in, one validated immutable value out. Nothing else reads the environment.
+
+Precedence, from strong to weak: the process's environment, the `.env` file of the working directory (as honcho reads
+it), the local stack's `local.env` (only for the three server addresses), the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from sinkworker.errors import Invalid
+
+PREFIX = "SINKWORKER_"
+TEST_PREFIX = "SINKWORKER_TEST_"
+"""Variables of the test suite; no process of ours reads them by way of this module."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A text that never shows itself: `repr` and `str` are `***`; `reveal()` gives it."""
+
+    _value: str = field(repr=False)
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+
+def without_password(uri: str) -> str:
+    """The URI with its user information hidden, for logs and messages."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rsplit("@", 1)[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One variable: how it is read, what it means (the text of `sinkworker config show` and of the README)."""
+
+    name: str
+    parse: Callable[[str], Any]
+    meaning: str
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _uri(*schemes: str) -> Callable[[str], Secret]:
+    def parse(value: str) -> Secret:
+        if not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return Secret(value)
+
+    return parse
+
+
+def _int(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            raise ValueError("must be a whole number") from None
+        if not low <= number <= high:
+            raise ValueError(f"must be between {low} and {high}")
+        return number
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError("must be a number of seconds") from None
+        if not low <= number <= high:
+            raise ValueError(f"must be between {low:g} and {high:g} seconds")
+        return number
+
+    return parse
+
+
+def _level(value: str) -> str:
+    if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+    return value.upper()
+
+
+def _servers(value: str) -> str:
+    for server in value.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not host or not port.isdigit():
+            raise ValueError("must be HOST:PORT, several separated by commas")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a process of ours needs to know. The three addresses are None where nothing is configured for them."""
+
+    kurrentdb_uri: Secret | None = None
+    redis_url: Secret | None = None
+    kafka_bootstrap_servers: str | None = None
+    api_host: str = "127.0.0.1"
+    api_port: int = 8113
+    data_dir: Path = Path(".sinkworker")
+    log_level: str = "INFO"
+    claim_lease_s: float = 10.0
+    delivery_timeout_s: float = 30.0
+    activation_s: float = 2.0
+    drain_timeout_s: float = 4.0
+    batch_records: int = 500
+    batch_bytes: int = 1 << 20
+    lane_depth: int = 16
+    in_flight_batches: int = 4
+    in_flight_bytes: int = 64 << 20
+
+
+SETTINGS: dict[str, Setting] = {
+    "kurrentdb_uri": Setting(
+        "KURRENTDB_URI",
+        _uri("kurrentdb", "kurrentdb+discover", "kdb", "kdb+discover", "esdb", "esdb+discover"),
+        "connection string of the database, as its clients take it",
+    ),
+    "redis_url": Setting("REDIS_URL", _uri("redis", "rediss"), "the ledger and the task queue: redis://HOST:PORT/DB"),
+    "kafka_bootstrap_servers": Setting(
+        "KAFKA_BOOTSTRAP_SERVERS", _servers, "brokers of every connector that names no `bootstrapServers` of its own"
+    ),
+    "api_host": Setting("SINKWORKER_API_HOST", _text, "address the HTTP API listens on"),
+    "api_port": Setting("SINKWORKER_API_PORT", _int(1, 65535), "port the HTTP API listens on"),
+    "data_dir": Setting("SINKWORKER_DATA_DIR", Path, "folder of the local stack's files"),
+    "log_level": Setting("SINKWORKER_LOG_LEVEL", _level, "least severe level that is logged"),
+    "claim_lease_s": Setting(
+        "SINKWORKER_CLAIM_LEASE_S", _seconds(1, 300), "a worker silent for longer loses its lanes to another"
+    ),
+    "delivery_timeout_s": Setting(
+        "SINKWORKER_DELIVERY_TIMEOUT_S", _seconds(5, 3600), "a worker without a word from Kafka for this long lets go"
+    ),
+    "activation_s": Setting(
+        "SINKWORKER_ACTIVATION_S", _seconds(0.1, 60), "a worker lets go of its lanes after this much work"
+    ),
+    "drain_timeout_s": Setting(
+        "SINKWORKER_DRAIN_TIMEOUT_S", _seconds(0, 300), "how long a stopping role waits for work in flight"
+    ),
+    "batch_records": Setting("SINKWORKER_BATCH_RECORDS", _int(1, 10_000), "most records of a batch"),
+    "batch_bytes": Setting("SINKWORKER_BATCH_BYTES", _int(1024, 64 << 20), "most bytes of a batch of several records"),
+    "lane_depth": Setting("SINKWORKER_LANE_DEPTH", _int(1, 1024), "most batches in a lane's mailbox"),
+    "in_flight_batches": Setting(
+        "SINKWORKER_IN_FLIGHT_BATCHES", _int(1, 64), "most unconfirmed batches of a lane at the broker"
+    ),
+    "in_flight_bytes": Setting(
+        "SINKWORKER_IN_FLIGHT_BYTES", _int(1 << 20, 1 << 34), "a connector's reading pauses at this much undelivered"
+    ),
+}
+
+assert list(SETTINGS) == [each.name for each in fields(Config)]
+
+
+def load(environ: Mapping[str, str]) -> Config:
+    """The configuration that `environ` gives. Raises Invalid that names every wrong or unknown variable at once."""
+    known = {setting.name: key for key, setting in SETTINGS.items()}
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, text in sorted(environ.items()):
+        if name in known:
+            if not text:
+                continue  # an empty variable is an unset one, as compose files pass them
+            try:
+                values[known[name]] = SETTINGS[known[name]].parse(text)
+            except ValueError as exc:
+                problems.append(f"{name} {exc}")
+        elif name.startswith(PREFIX) and not name.startswith(TEST_PREFIX):
+            problems.append(f"{name} is no variable of sinkworker")
+    config = Config(**values)
+    if not problems and config.claim_lease_s <= config.activation_s:
+        problems.append("SINKWORKER_CLAIM_LEASE_S must be longer than SINKWORKER_ACTIVATION_S")
+    if problems:
+        raise Invalid("; ".join(problems) + ".", hint="`sinkworker config show` lists every variable.")
+    return config
+
+
+def environment() -> dict[str, str]:
+    """The process's environment over the working directory's `.env`, which honcho's own parser reads."""
+    from honcho.environ import parse
+
+    try:
+        from_file = parse(Path(".env").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        from_file = {}
+    except (OSError, UnicodeDecodeError) as exc:
+        raise Invalid(f"The file .env cannot be read: {exc}.") from exc
+    return {**from_file, **os.environ}

@@ -1,0 +1,1 @@
+"""From batches to Kafka: decode, build, produce, confirm, acknowledge."""

@@ -1,0 +1,77 @@
+"""Every error we raise, split by what the caller does next. Library errors are translated once, in the owning adapter."""
+
+from __future__ import annotations
+
+
+class SinkworkerError(Exception):
+    """Base of all. `code` names the kind for logs, API and scripts; `hint` says what to do; both are safe to show.
+
+    `exit_code` is what a command ends with when the error reaches its top: 1 our bug, 2 the user's input, 3 the
+    environment.
+    """
+
+    code = "internal"
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if code:
+            self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class Transient(SinkworkerError):
+    """It may work later: wait, then try the same thing again."""
+
+    code = "transient"
+    exit_code = 3
+
+
+class Unavailable(Transient):
+    """A server does not answer. The outcome of the call is unknown: it may have taken effect."""
+
+    code = "unavailable"
+
+
+class Undeliverable(SinkworkerError):
+    """This record can never be delivered as things stand: stop the connector, or dead-letter the record (P5)."""
+
+    code = "undeliverable"
+    exit_code = 3
+
+
+class Stale(SinkworkerError):
+    """Somebody else owns this now (an epoch, a claim, a revision): let go quietly, do not retry."""
+
+    code = "stale"
+    exit_code = 3
+
+
+class Fatal(SinkworkerError):
+    """Trying again changes nothing until a person changes something."""
+
+    code = "fatal"
+
+
+class Invalid(Fatal):
+    """The user's input is wrong: an option, a variable, a setting, a request."""
+
+    code = "invalid"
+    exit_code = 2
+
+
+class Misconfigured(Fatal):
+    """The environment is not as it must be: a missing topic, refused credentials, a port in use."""
+
+    code = "misconfigured"
+    exit_code = 3
+
+
+class Restored(Misconfigured):
+    """The database no longer holds what was remembered of it: it was restored from an older backup (R8)."""
+
+    code = "database-restored"

@@ -1,0 +1,1 @@
+"""The shared state between the roles and every transition of it."""

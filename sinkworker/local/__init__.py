@@ -1,0 +1,1 @@
+"""The embedded stack: what runs where no real server is configured."""

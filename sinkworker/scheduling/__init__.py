@@ -1,0 +1,1 @@
+"""From records to batches in lanes: keys, lanes, the scheduler role."""

@@ -1,0 +1,1 @@
+"""From KurrentDB: records and progress marks."""
