@@ -1,0 +1,188 @@
+"""What the ledger of one connector promises: its values, its transitions, every answer they may give.
+
+All shared state between scheduler, workers and coordinator lives here, and every transition is atomic. Two
+implementations keep this contract: `memory.MemoryLedger` with a dict, `redis_ledger.RedisLedger` with Lua scripts.
+
+Any call may raise `Unavailable`: the store did not answer and the outcome is unknown. `Stale` means that somebody else
+owns what was asked about, or that the store lost data; the call changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Revision
+
+FIRST_RESEND_MS = 5_000
+"""A lane that waits unclaimed is sent again after this long, then after twice as long each time."""
+
+LONGEST_RESEND_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """One epoch's claim on a connector: what a scheduler brings to a takeover."""
+
+    epoch: Epoch
+    generation: Generation
+    layout: Layout
+    settings: Revision
+    """The revision in the connector's stream of the settings that this tenure runs with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive records of one lane, stored and acknowledged as one."""
+
+    lane: LaneNumber
+    before: Cursor
+    """Just before the first record: reading from here gives the batch again."""
+    last: Cursor
+    count: int
+    payload: bytes
+    number: int = 0
+    """Given by the ledger at dispatch: 1, 2, 3, … in the lane within the epoch, so (epoch, lane, number) is its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """The right to claim a lane once. A later number makes an earlier one stale."""
+
+    lane: LaneNumber
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's hold on a lane. The random token tells two holders of one activation apart (R2)."""
+
+    epoch: Epoch
+    lane: LaneNumber
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A lane was handed over, with what its records have to be produced with."""
+
+    claim: Claim
+    layout: Layout
+    settings: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """How the epoch stands, as the scheduler sees it after dispatch or advance."""
+
+    counter: int
+    """The counter that this scheduler has to present next (R1)."""
+    mailboxes: Mapping[LaneNumber, int]
+    """Batches in each mailbox that is not empty."""
+    in_flight_bytes: int
+    activations: Sequence[Activation] = ()
+    """Lanes that became non-empty and need an activation each."""
+    held: int = 0
+    """Lanes that workers hold."""
+    failure: str = ""
+    """Why a record is undeliverable, as JSON; empty while all is well (P5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A takeover's outcome."""
+
+    counter: int
+    progress: Mapping[LaneNumber, Cursor]
+    """Per lane, the last record known to be delivered in this generation and layout: a replay skips up to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """What the coordinator sees: every record at or before `cursor` is delivered (P1)."""
+
+    epoch: Epoch
+    generation: Generation
+    cursor: Cursor
+    acked_records: int
+    """Records acknowledged since the takeover of this epoch."""
+    in_flight_batches: int
+    in_flight_bytes: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What the reaper found: lanes to activate, and how many of them a silent worker had held."""
+
+    activations: Sequence[Activation] = ()
+    expired: Sequence[LaneNumber] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The end of an epoch: what the final checkpoint and the stored progress are made of (R9)."""
+
+    watermark: Cursor
+    progress: Mapping[LaneNumber, Cursor] = field(default_factory=dict)
+    failure: str = ""
+
+
+class Ledger(Protocol):
+    """The ledger of one connector."""
+
+    def takeover(self, tenure: Tenure, checkpoint: Cursor, progress: Mapping[LaneNumber, Cursor]) -> Taken:
+        """Begin an epoch: empty mailboxes, frontier = checkpoint. Called by the scheduler that the epoch belongs to.
+
+        Lane progress survives only within its generation and layout (R3); the farther of what is kept and what is
+        given (stored in KurrentDB at the last stop) counts. Raises Stale unless the epoch is newer than the ledger's.
+        """
+
+    def dispatch(self, epoch: Epoch, counter: int, frontier: Cursor, batches: Sequence[Batch]) -> Survey:
+        """Append batches to their mailboxes and advance the frontier, all or nothing.
+
+        The caller promises that every matching record at or before `frontier` is done, in a mailbox or in `batches`.
+        Raises Stale when the epoch is not current, or when the ledger is not as this scheduler left it (R1): its
+        counter differs, a key is gone, or the epoch is closed.
+        """
+
+    def advance(self, epoch: Epoch, counter: int, frontier: Cursor) -> Survey:
+        """`dispatch` without batches: for the frontier alone, and to see how the mailboxes stand."""
+
+    def claim(self, epoch: Epoch, activation: Activation, token: str) -> Granted:
+        """Hand the lane to this worker. Raises Stale unless the activation is current and the lane free."""
+
+    def next(self, claim: Claim, after: int, limit: int) -> list[Batch]:
+        """Up to `limit` batches behind number `after` (0: from the head), and a renewed claim. Raises Stale if lost."""
+
+    def ack(self, claim: Claim, number: int) -> None:
+        """Record that Kafka has confirmed every record of the batch at the head of the mailbox; renews the claim.
+
+        Durable once returned. Raises Stale, and changes nothing, for a lost claim or any batch but the head (a repeated
+        ack included): let go of the lane. On Unavailable the outcome is unknown: call again.
+        """
+
+    def release(self, claim: Claim) -> Activation | None:
+        """Free the lane; an answer is the activation to send for what its mailbox still holds. Raises Stale if lost."""
+
+    def fail(self, claim: Claim, delay_ms: int) -> None:
+        """Free the lane after trouble; the reaper activates it again after the delay. Raises Stale if lost."""
+
+    def condemn(self, claim: Claim, reason: str) -> None:
+        """Free the lane because its head is undeliverable, with the reason as JSON (P5). Raises Stale if lost."""
+
+    def reap(self) -> Reaped:
+        """Free lanes whose claim was not renewed, and send activations again that nobody claimed, with back-off."""
+
+    def watermark(self) -> Watermark | None:
+        """The watermark, in one step; None from a ledger that is empty or has lost a key."""
+
+    def quiesce(self, epoch: Epoch) -> int:
+        """Hand out nothing more; batches already handed out may still be acknowledged. Answers how many lanes are held.
+
+        Raises Stale when the epoch is not current.
+        """
+
+    def close(self, epoch: Epoch) -> Closed:
+        """End the epoch: from now on every worker's call is stale. Raises Stale when the epoch is not current."""

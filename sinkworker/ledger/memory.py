@@ -1,0 +1,300 @@
+"""The ledger's contract kept with a dict: the executable specification, and what random schedules run against.
+
+The Lua scripts follow this file transition by transition; a differential test holds the two together.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from sinkworker.errors import Stale
+from sinkworker.ledger.contract import (
+    FIRST_RESEND_MS,
+    LONGEST_RESEND_MS,
+    Activation,
+    Batch,
+    Claim,
+    Closed,
+    Granted,
+    Reaped,
+    Survey,
+    Taken,
+    Tenure,
+    Watermark,
+)
+from sinkworker.model import Cursor, Epoch, LaneNumber
+
+
+@dataclass
+class Lane:
+    """One lane's mailbox and who may work on it."""
+
+    head: int = 1
+    """Number of the oldest batch not acknowledged."""
+    tail: int = 0
+    """Number of the newest batch; the mailbox is empty when it is head - 1."""
+    activation: int = 0
+    token: str = ""
+    deadline_ms: int = 0
+    """When a held lane's claim runs out."""
+    due_ms: int = 0
+    """When a waiting lane's activation is sent again."""
+    resends: int = 0
+
+    @property
+    def depth(self) -> int:
+        return self.tail - self.head + 1
+
+    def activate(self, due_ms: int) -> int:
+        self.activation += 1
+        self.token = ""
+        self.due_ms = due_ms
+        self.resends = 0
+        return self.activation
+
+
+@dataclass
+class State:
+    """Everything the store holds for one connector. Tests copy it to roll a store back, and empty parts of it."""
+
+    tenure: Tenure | None = None
+    counter: int = 0
+    frontier: Cursor = Cursor.BEGINNING
+    lanes: dict[LaneNumber, Lane] = field(default_factory=dict)
+    batches: dict[tuple[LaneNumber, int], Batch] = field(default_factory=dict)
+    batch_total: int = 0
+    """How many batches there must be: one evicted key must not look like an empty mailbox (R1)."""
+    progress: dict[LaneNumber, Cursor] = field(default_factory=dict)
+    acked_records: int = 0
+    failure: str = ""
+    quiesced: bool = False
+    closed: bool = False
+
+
+class MemoryLedger:
+    """One connector's ledger in this process. `store` may be shared by several instances, as clients share a Redis."""
+
+    def __init__(self, now_ms: Callable[[], int], lease_ms: int = 10_000) -> None:
+        self.state = State()
+        self._now_ms = now_ms
+        self._lease_ms = lease_ms
+
+    def snapshot(self) -> State:
+        return copy.deepcopy(self.state)
+
+    def restore(self, snapshot: State) -> None:
+        self.state = copy.deepcopy(snapshot)
+
+    # -- the scheduler's transitions
+
+    def takeover(self, tenure: Tenure, checkpoint: Cursor, progress: Mapping[LaneNumber, Cursor]) -> Taken:
+        old = self.state
+        if old.tenure and tenure.epoch <= old.tenure.epoch:
+            raise Stale(f"Epoch {tenure.epoch} is not newer than {old.tenure.epoch}.")
+        kept = dict(old.progress) if self._keeps_progress(old, tenure) else {}
+        for lane, cursor in progress.items():
+            kept[lane] = max(cursor, kept.get(lane, cursor))
+        self.state = State(
+            tenure=tenure,
+            frontier=checkpoint,
+            lanes={LaneNumber(number): Lane() for number in range(tenure.layout.lanes)},
+            progress=kept,
+        )
+        return Taken(self.state.counter, dict(kept))
+
+    def _keeps_progress(self, old: State, tenure: Tenure) -> bool:
+        # R3: progress counts only within its generation and layout.
+        return (
+            old.tenure is not None and old.tenure.generation == tenure.generation and old.tenure.layout == tenure.layout
+        )
+
+    def dispatch(self, epoch: Epoch, counter: int, frontier: Cursor, batches: Sequence[Batch]) -> Survey:
+        state = self._owned(epoch)
+        self._check_unchanged(state, counter)
+        if state.quiesced:
+            raise Stale(f"Epoch {epoch} is ending.")
+        if any(batch.lane not in state.lanes for batch in batches):
+            raise Stale("The ledger has other lanes than this scheduler.")
+        fresh: list[Activation] = []
+        for batch in batches:
+            lane = state.lanes[batch.lane]
+            lane.tail += 1
+            state.batches[batch.lane, lane.tail] = replace(batch, number=lane.tail)
+            state.batch_total += 1
+            if lane.depth == 1 and not lane.token and not state.failure:
+                number = lane.activate(self._now_ms() + FIRST_RESEND_MS)
+                fresh.append(Activation(batch.lane, number))
+        state.frontier = frontier
+        state.counter += 1
+        return self._survey(fresh)
+
+    def advance(self, epoch: Epoch, counter: int, frontier: Cursor) -> Survey:
+        return self.dispatch(epoch, counter, frontier, ())
+
+    def _check_unchanged(self, state: State, counter: int) -> None:
+        # R1: a store that lost or rolled back data is noticed before it can hurt.
+        if state.counter != counter:
+            raise Stale(f"The ledger counts {state.counter} dispatches, this scheduler made {counter}.")
+        if not self._whole(state):
+            raise Stale("The ledger has lost a key.")
+
+    def _survey(self, activations: Sequence[Activation] = ()) -> Survey:
+        state = self.state
+        return Survey(
+            counter=state.counter,
+            mailboxes={number: lane.depth for number, lane in state.lanes.items() if lane.depth},
+            in_flight_bytes=self._bytes(),
+            activations=tuple(activations),
+            held=self._held(),
+            failure=state.failure,
+        )
+
+    def quiesce(self, epoch: Epoch) -> int:
+        self._owned(epoch).quiesced = True
+        return self._held()
+
+    def close(self, epoch: Epoch) -> Closed:
+        state = self._owned(epoch)
+        if not self._whole(state):
+            raise Stale("The ledger has lost a key.")
+        state.quiesced = True
+        state.closed = True
+        return Closed(self._low(), dict(state.progress), state.failure)
+
+    # -- the worker's transitions
+
+    def claim(self, epoch: Epoch, activation: Activation, token: str) -> Granted:
+        state = self._open(epoch)
+        lane = state.lanes.get(activation.lane)
+        if lane is None or lane.token or lane.activation != activation.number or state.quiesced or state.failure:
+            raise Stale(f"Activation {activation.number} of lane {activation.lane} is over.")
+        assert state.tenure is not None
+        lane.token = token
+        self._renew(lane)
+        return Granted(Claim(epoch, activation.lane, token), state.tenure.layout, state.tenure.settings)
+
+    def next(self, claim: Claim, after: int, limit: int) -> list[Batch]:
+        state, lane = self._held_lane(claim)
+        first = max(after + 1, lane.head)
+        last = min(first + limit - 1, lane.tail)
+        wanted = [(claim.lane, number) for number in range(first, last + 1)]
+        if not all(key in state.batches for key in wanted):
+            raise Stale(f"The ledger has lost batches of lane {claim.lane}.")
+        self._renew(lane)
+        return [] if state.quiesced else [state.batches[key] for key in wanted]
+
+    def ack(self, claim: Claim, number: int) -> None:
+        state, lane = self._held_lane(claim)
+        batch = state.batches.get((claim.lane, number))
+        if batch is None or not self._is_head(lane, number):
+            raise Stale(f"Batch {number} is not the head of lane {claim.lane}.")
+        del state.batches[claim.lane, number]
+        lane.head = number + 1
+        state.batch_total -= 1
+        state.acked_records += batch.count
+        state.progress[claim.lane] = batch.last
+        self._renew(lane)
+
+    def _is_head(self, lane: Lane, number: int) -> bool:
+        return number == lane.head
+
+    def release(self, claim: Claim) -> Activation | None:
+        state, lane = self._held_lane(claim)
+        lane.token = ""
+        if not lane.depth or state.quiesced or state.failure:
+            return None
+        return Activation(claim.lane, lane.activate(self._now_ms() + FIRST_RESEND_MS))
+
+    def fail(self, claim: Claim, delay_ms: int) -> None:
+        _, lane = self._held_lane(claim)
+        lane.activate(self._now_ms() + delay_ms)
+
+    def condemn(self, claim: Claim, reason: str) -> None:
+        state, lane = self._held_lane(claim)
+        lane.activate(0)
+        state.failure = state.failure or reason
+
+    # -- the coordinator's transitions
+
+    def reap(self) -> Reaped:
+        state, now = self.state, self._now_ms()
+        activations: list[Activation] = []
+        expired: list[LaneNumber] = []
+        if state.tenure is None or state.closed:
+            return Reaped()
+        stopping = state.quiesced or bool(state.failure)
+        for number, lane in state.lanes.items():
+            if lane.token:
+                if lane.deadline_ms > now:
+                    continue
+                expired.append(number)
+                lane.activate(now + FIRST_RESEND_MS)
+            elif lane.depth and lane.due_ms <= now and not stopping:
+                # The same activation again: a new number would turn a slow queue into a livelock.
+                lane.due_ms = now + min(FIRST_RESEND_MS << min(lane.resends, 10), LONGEST_RESEND_MS)
+                lane.resends += 1
+            else:
+                continue
+            if lane.depth and not stopping:
+                activations.append(Activation(number, lane.activation))
+        return Reaped(tuple(activations), tuple(expired))
+
+    def watermark(self) -> Watermark | None:
+        state = self.state
+        if state.tenure is None or not self._whole(state):
+            return None
+        return Watermark(
+            epoch=state.tenure.epoch,
+            generation=state.tenure.generation,
+            cursor=self._low(),
+            acked_records=state.acked_records,
+            in_flight_batches=state.batch_total,
+            in_flight_bytes=self._bytes(),
+            held=self._held(),
+        )
+
+    # -- what they share
+
+    def _owned(self, epoch: Epoch) -> State:
+        state = self.state
+        if state.tenure is None or state.tenure.epoch != epoch:
+            raise Stale(f"Epoch {epoch} is not current.")
+        return state
+
+    def _open(self, epoch: Epoch) -> State:
+        state = self._owned(epoch)
+        if state.closed:
+            raise Stale(f"Epoch {epoch} is over.")
+        return state
+
+    def _held_lane(self, claim: Claim) -> tuple[State, Lane]:
+        state = self._open(claim.epoch)
+        lane = state.lanes.get(claim.lane)
+        if lane is None or not self._is_holder(lane, claim):
+            raise Stale(f"Lane {claim.lane} is no longer held under this claim.")
+        return state, lane
+
+    def _is_holder(self, lane: Lane, claim: Claim) -> bool:
+        return lane.token == claim.token  # R2
+
+    def _renew(self, lane: Lane) -> None:
+        lane.deadline_ms = self._now_ms() + self._lease_ms
+
+    def _whole(self, state: State) -> bool:
+        assert state.tenure is not None
+        return len(state.lanes) == state.tenure.layout.lanes and len(state.batches) == state.batch_total == sum(
+            lane.depth for lane in state.lanes.values()
+        )
+
+    def _low(self) -> Cursor:
+        """The watermark: never over a gap, never computed (P1)."""
+        heads = [self.state.batches[number, lane.head] for number, lane in self.state.lanes.items() if lane.depth]
+        return min((batch.before for batch in heads), default=self.state.frontier)
+
+    def _bytes(self) -> int:
+        return sum(len(batch.payload) for batch in self.state.batches.values())
+
+    def _held(self) -> int:
+        return sum(1 for lane in self.state.lanes.values() if lane.token)
