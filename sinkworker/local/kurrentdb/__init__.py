@@ -1,0 +1,21 @@
+"""A development stand-in for KurrentDB: its gRPC Streams service over asyncio, `h2` and one SQLite file.
+
+It answers as a real server does (recorded answers are replayed in the tests), so that a program which works against it
+works against the real one. It is one node without projections, persistent subscriptions or scavenging, made for
+development and tests; it is never used where a KurrentDB is configured.
+
+How the modules build on one another, lowest first:
+
+    wire           gRPC messages in and out of HTTP/2 DATA frames
+    errors         the statuses and trailers of a real server
+    records        proposed events, and recorded ones in the encoding they are stored and sent in
+    schema         the SQLite file: opening it, and saying what is wrong with it
+    writer         the one thread that appends: expected versions, idempotence, group commit
+    log            reading what is committed, and waking those who wait for more
+    filters        which records a subscription or read wants
+    reads          finite reads
+    subscriptions  catch-up, live, checkpoints
+    service        the routes, and requests and responses of every call
+    connection     HTTP/2: streams, flow control, keep-alive
+    server         the listening socket, its connections, an orderly stop
+"""

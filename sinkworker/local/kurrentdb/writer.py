@@ -1,0 +1,353 @@
+"""The one thread that appends to the log: expected versions, idempotence, group commit.
+
+All requests that wait when the thread gets to work are applied in order and committed in one transaction, so that
+concurrent appends share the cost of a sync. A request is answered only after the commit that holds it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from sinkworker.local.kurrentdb.records import (
+    BINARY,
+    JSON,
+    METADATA_TYPE,
+    TOMBSTONE_REVISION,
+    TOMBSTONE_TYPE,
+    ProposedEvent,
+    decode,
+    encode,
+    record_bytes,
+)
+from sinkworker.local.kurrentdb.retention import DELETED, parse_metadata, retention
+from sinkworker.local.kurrentdb.schema import connect
+
+log = logging.getLogger(__name__)
+
+# Expected versions below the revisions, numbered as the server's messages have them.
+NO_STREAM = -1
+ANY = -2
+STREAM_EXISTS = -4
+
+# Where the first event of an empty log goes: a real log begins with records of its own.
+LOG_START = 548
+
+# How many requests one transaction takes at most, so that the first is not kept waiting by an endless stream of others.
+MAX_GROUP = 256
+
+# How many event ids and streams are remembered. A real server, too, knows only recent ids when any version is expected.
+RECENT_IDS = 50_000
+RECENT_STREAMS = 10_000
+
+
+@dataclass(frozen=True)
+class AppendRequest:
+    """Append `events` to `stream` if it is at version `expected`; all of them or none."""
+
+    stream: str
+    expected: int
+    events: Sequence[ProposedEvent]
+
+
+@dataclass(frozen=True)
+class DeleteRequest:
+    """Hide all events of `stream` from its readers; the next append continues its numbers."""
+
+    stream: str
+    expected: int
+
+
+@dataclass(frozen=True)
+class TombstoneRequest:
+    """Close `stream` for ever."""
+
+    stream: str
+    expected: int
+
+
+Request = AppendRequest | DeleteRequest | TombstoneRequest
+
+
+@dataclass(frozen=True)
+class Written:
+    """Done, now or by an earlier request with the same event ids.
+
+    `revision` and `position` are the last event's; the revision is -1 where an empty append met no stream.
+    """
+
+    revision: int
+    position: int
+
+
+@dataclass(frozen=True)
+class WrongVersion:
+    """Nothing written: the stream is at `actual`, -1 if it does not exist."""
+
+    actual: int
+
+
+@dataclass(frozen=True)
+class StreamGone:
+    """Nothing written: the stream has a tombstone, or is deleted where it was expected to exist."""
+
+
+Outcome = Written | WrongVersion | StreamGone
+
+
+@dataclass(slots=True)
+class _Stream:
+    """What the writer knows of a stream. `id` is None until its first event."""
+
+    name: str
+    id: int | None
+    last: int
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tombstoned(self) -> bool:
+        return self.last == TOMBSTONE_REVISION
+
+    @property
+    def deleted(self) -> bool:
+        return retention(self.metadata).deleted
+
+
+class Writer:
+    """Owns the writing side of the data file. `start` it, `submit` from any thread, `close` it once."""
+
+    def __init__(self, path: Path, committed: Callable[[int], None]) -> None:
+        """`committed` is called in the writer's thread, after each commit that added events, with the log's end."""
+        self._db = connect(path)
+        self._committed = committed
+        self._queue: SimpleQueue[tuple[Request, Future[Outcome]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._streams: OrderedDict[str, _Stream] = OrderedDict()
+        self._recent_ids: OrderedDict[tuple[int, bytes], tuple[int, int]] = OrderedDict()
+        self._remember_log()
+
+    @property
+    def end(self) -> int:
+        """Where the next record goes."""
+        return self._end
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def submit(self, request: Request) -> Future[Outcome]:
+        """Queue a request. The future resolves once the answer is durable."""
+        future: Future[Outcome] = Future()
+        self._queue.put((request, future))
+        return future
+
+    def close(self) -> None:
+        """Finish what was submitted, then release the file."""
+        self._queue.put(None)
+        self._thread.join()
+        self._db.close()
+
+    def _run(self) -> None:
+        while True:
+            first = self._queue.get()
+            if first is None:
+                return
+            group = [first]
+            stopping = False
+            while len(group) < MAX_GROUP and not self._queue.empty():
+                following = self._queue.get()
+                if following is None:
+                    stopping = True
+                    break
+                group.append(following)
+            self._commit(group)
+            if stopping:
+                return
+
+    def _commit(self, group: Sequence[tuple[Request, Future[Outcome]]]) -> None:
+        before = self._end
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            outcomes = [self._apply(request) for request, _ in group]
+            self._db.execute("COMMIT")
+        except Exception as exc:
+            log.exception("An append failed; nothing of it was kept")
+            self._roll_back()
+            for _, future in group:
+                future.set_exception(exc)
+            return
+        # Readers first: whoever gets the answer may read at once and must find what was appended.
+        if self._end != before:
+            self._committed(self._end)
+        for (_, future), outcome in zip(group, outcomes, strict=True):
+            future.set_result(outcome)
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        self._remember_log()
+
+    def _remember_log(self) -> None:
+        """Everything the writer keeps in memory, as the file has it."""
+        self._streams.clear()
+        self._recent_ids.clear()
+        recent = self._db.execute(
+            "SELECT stream, id, revision, position FROM events ORDER BY position DESC LIMIT ?", (RECENT_IDS,)
+        ).fetchall()
+        for stream, event_id, revision, position in reversed(recent):
+            self._recent_ids[stream, event_id] = (revision, position)
+        self._end = LOG_START
+        last = self._db.execute("SELECT position, message FROM events ORDER BY position DESC LIMIT 1").fetchone()
+        if last is not None:
+            position, message = last
+            event = decode(message)
+            name = event.stream_identifier.stream_name.decode("utf-8", errors="replace")
+            size = record_bytes(name, event.metadata["type"], event.data, event.custom_metadata)
+            self._end = position + size
+
+    def _apply(self, request: Request) -> Outcome:
+        stream = self._stream(request.stream)
+        if stream.tombstoned or self._described_stream_is_tombstoned(stream.name):
+            return StreamGone()
+        match request:
+            case AppendRequest():
+                return self._append(stream, request)
+            case DeleteRequest():
+                return self._delete(stream, request.expected)
+            case TombstoneRequest():
+                return self._tombstone(stream, request.expected)
+
+    def _append(self, stream: _Stream, request: AppendRequest) -> Outcome:
+        repeated = self._repeated(stream, request)
+        if repeated is not None:
+            return repeated
+        deleted = stream.deleted
+        if not _version_matches(stream, request.expected, deleted):
+            return WrongVersion(stream.last)
+        if not request.events:
+            # A real log takes an empty record for this, which no reader sees.
+            position = self._end
+            self._end += record_bytes(stream.name)
+            return Written(stream.last, position)
+        first = stream.last + 1
+        written = self._write(stream, request.events)
+        if deleted:
+            self._set_metadata(stream, {**stream.metadata, "$tb": first})
+        return written
+
+    def _delete(self, stream: _Stream, expected: int) -> Outcome:
+        if stream.last < 0:
+            return WrongVersion(-1)
+        if expected == STREAM_EXISTS and stream.deleted:
+            return StreamGone()
+        if expected not in (ANY, STREAM_EXISTS, stream.last):
+            return WrongVersion(stream.last)
+        return self._set_metadata(stream, {**stream.metadata, "$tb": DELETED})
+
+    def _tombstone(self, stream: _Stream, expected: int) -> Outcome:
+        if not _version_matches(stream, expected, stream.deleted):
+            return WrongVersion(stream.last)
+        stream.last = TOMBSTONE_REVISION - 1
+        return self._write(stream, [ProposedEvent(uuid.uuid4().bytes, TOMBSTONE_TYPE, BINARY, b"")])
+
+    def _set_metadata(self, stream: _Stream, metadata: dict[str, Any]) -> Written:
+        document = json.dumps(metadata, separators=(",", ":")).encode()
+        event = ProposedEvent(uuid.uuid4().bytes, METADATA_TYPE, JSON, document)
+        return self._write(self._stream("$$" + stream.name), [event])
+
+    def _repeated(self, stream: _Stream, request: AppendRequest) -> Written | None:
+        """Where the events are, if an earlier request has appended exactly these there; a client repeats what it
+        got no answer to."""
+        if stream.id is None or not request.events:
+            return None
+        if request.expected in (ANY, STREAM_EXISTS):
+            found = [self._recent_ids.get((stream.id, event.id)) for event in request.events]
+            if None in found:
+                return None
+            revision, position = max(place for place in found if place is not None)
+            return Written(revision, position)
+        if request.expected >= stream.last:
+            return None
+        rows = self._db.execute(
+            "SELECT id, revision, position FROM events WHERE stream = ? AND revision > ? ORDER BY revision LIMIT ?",
+            (stream.id, request.expected, len(request.events)),
+        ).fetchall()
+        if [row[0] for row in rows] != [event.id for event in request.events]:
+            return None
+        return Written(rows[-1][1], rows[-1][2])
+
+    def _write(self, stream: _Stream, events: Sequence[ProposedEvent]) -> Written:
+        if stream.id is None:
+            self._db.execute("INSERT INTO streams (name) VALUES (?)", (stream.name,))
+            (stream.id,) = self._db.execute("SELECT last_insert_rowid()").fetchone()
+        stream_id = stream.id
+        assert stream_id is not None
+        name = stream.name.encode()
+        created = time.time_ns() // 100
+        revision = stream.last
+        position = end = self._end
+        rows = []
+        for event in events:
+            revision += 1
+            position = end
+            message = encode(event, name, revision, position, created)
+            rows.append((position, stream_id, revision, event.type, created, event.id, message))
+            end += record_bytes(stream.name, event.type, event.data, event.metadata)
+            self._recent_ids[stream_id, event.id] = (revision, position)
+        self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        stream.last = revision
+        self._end = end
+        while len(self._recent_ids) > RECENT_IDS:
+            self._recent_ids.popitem(last=False)
+        if stream.name.startswith("$$"):
+            self._stream(stream.name[2:]).metadata = parse_metadata(events[-1].data)
+        return Written(revision, position)
+
+    def _stream(self, name: str) -> _Stream:
+        stream = self._streams.get(name)
+        if stream is None:
+            stream = self._streams[name] = self._load_stream(name)
+            if len(self._streams) > RECENT_STREAMS:
+                self._streams.popitem(last=False)
+        return stream
+
+    def _load_stream(self, name: str) -> _Stream:
+        stream_id, last = self._last_revision(name)
+        metadata_id, metadata_revision = self._last_revision("$$" + name)
+        stream = _Stream(name, stream_id, last)
+        if metadata_id is not None and metadata_revision != TOMBSTONE_REVISION:
+            (message,) = self._db.execute(
+                "SELECT message FROM events WHERE stream = ? AND revision = ?", (metadata_id, metadata_revision)
+            ).fetchone()
+            stream.metadata = parse_metadata(decode(message).data)
+        return stream
+
+    def _last_revision(self, name: str) -> tuple[int | None, int]:
+        row = self._db.execute("SELECT id FROM streams WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            return None, -1
+        (last,) = self._db.execute("SELECT max(revision) FROM events WHERE stream = ?", row).fetchone()
+        return row[0], -1 if last is None else last
+
+    def _described_stream_is_tombstoned(self, name: str) -> bool:
+        return name.startswith("$$") and self._stream(name[2:]).tombstoned
+
+
+def _version_matches(stream: _Stream, expected: int, deleted: bool) -> bool:
+    if expected == ANY:
+        return True
+    if expected == STREAM_EXISTS:
+        return stream.last >= 0 and not deleted
+    if expected == NO_STREAM:
+        return stream.last < 0 or deleted
+    return expected == stream.last
