@@ -191,13 +191,24 @@ def load(environ: Mapping[str, str]) -> Config:
 
 
 def environment() -> dict[str, str]:
-    """The process's environment over the working directory's `.env`, which honcho's own parser reads."""
+    """The process's environment over the working directory's `.env`."""
+    return {**dot_env(), **os.environ}
+
+
+def dot_env() -> dict[str, str]:
+    """The working directory's `.env`, read by honcho's own parser; empty where there is none. Raises Invalid."""
     from honcho.environ import parse
 
     try:
-        from_file = parse(Path(".env").read_text(encoding="utf-8"))
+        return dict(parse(Path(".env").read_text(encoding="utf-8")))
     except FileNotFoundError:
-        from_file = {}
+        return {}
     except (OSError, UnicodeDecodeError) as exc:
         raise Invalid(f"The file .env cannot be read: {exc}.") from exc
-    return {**from_file, **os.environ}
+
+
+def origin(name: str) -> str:
+    """Where `environment()` has the variable from: `environment`, `.env` or, where nothing sets it, `default`."""
+    if os.environ.get(name):
+        return "environment"
+    return ".env" if name not in os.environ and dot_env().get(name) else "default"

@@ -1,0 +1,151 @@
+"""The command line: the commands, the wiring of the roles, and every error's way to a sentence and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from sinkworker import config, configuration, process
+from sinkworker.config import Config
+from sinkworker.errors import SinkworkerError
+
+log = logging.getLogger(__name__)
+
+EPILOG = "Exit codes: 0 fine, 1 a bug of ours, 2 your input, 3 the environment (a server, a port, a permission)."
+
+
+def main() -> NoReturn:
+    """The `sinkworker` script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command line; answer its exit code. Whatever goes wrong is one sentence on stderr."""
+    try:
+        code = cli.main(args=list(arguments), prog_name="sinkworker", standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code  # click's own code for wrong usage is 2, as ours is
+    except click.Abort:
+        return 130  # Ctrl-C, as a shell counts it
+    except SinkworkerError as exc:
+        click.echo(f"Error: {exc}", err=True)
+        return exc.exit_code
+    except BrokenPipeError:
+        sys.stdout = None  # whoever read our output has left; the interpreter must not flush into it
+        return 0
+    except Exception as exc:
+        click.echo(f"Error: unexpected {type(exc).__name__}: {exc}. This is a bug.", err=True)
+        log.debug("Where it came from:", exc_info=exc)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=EPILOG)
+@click.version_option(package_name="sinkworker", prog_name="sinkworker")
+def cli() -> None:
+    """Deliver KurrentDB's events to Kafka through a pool of Celery workers.
+
+    \b
+    See it work, with nothing installed or configured:
+      sinkworker demo
+
+    \b
+    Run it: each of these is a process, `honcho start` runs them all from the Procfile.
+      sinkworker scheduler            reads KurrentDB, dispatches to the workers
+      celery -A tasks worker          delivers to Kafka; start more of them to scale
+      sinkworker coordinator          writes checkpoints, revives abandoned lanes
+      sinkworker api                  creates, starts and stops connectors over HTTP
+      celery -A tasks flower          shows the workers and their tasks in a browser
+      sinkworker local                stands in for the servers you did not configure
+
+    Servers come from KURRENTDB_URI, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS, in the environment or in the file .env;
+    `sinkworker config show` lists every variable, its value and where that came from.
+    """
+
+
+@cli.command()
+def scheduler() -> int:
+    """Read KurrentDB and dispatch records to the workers.
+
+    One scheduler works at a time for each connector; start a second one anywhere and it stands by.
+    """
+    return _serve("sinkworker.scheduling.scheduler", "Scheduler")
+
+
+@cli.command()
+def coordinator() -> int:
+    """Write checkpoints and hand on the lanes of dead workers.
+
+    Keeps nothing of its own: any number may run.
+    """
+    return _serve("sinkworker.checkpoint.coordinator", "Coordinator")
+
+
+@cli.command()
+def api() -> int:
+    """Serve the HTTP API that creates, starts and stops connectors.
+
+    Listens on SINKWORKER_API_HOST and SINKWORKER_API_PORT, 127.0.0.1:8113 unless set.
+    """
+    return _serve("sinkworker.management.server", "ApiServer")
+
+
+@cli.command()
+@click.option(
+    "--env-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the addresses to this file, in the form of a .env file, once everything answers.",
+)
+def local(env_file: Path | None) -> int:
+    """Run what is not configured: Redis, a Kafka-protocol broker, a stand-in for KurrentDB.
+
+    For a first look, development and tests. The roles find it through the data dir (SINKWORKER_DATA_DIR); the broker
+    keeps its records in memory only. With all three servers configured it has nothing to do, and says so.
+    """
+    from sinkworker.local.stack import Stack
+
+    settings = config.load(config.environment())
+    return process.run(Stack(settings, env_file=env_file), settings)
+
+
+@cli.group(name="config")
+def config_group() -> None:
+    """Look at the configuration."""
+
+
+@config_group.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, by variable.")
+def show(as_json: bool) -> None:
+    """Print every variable, its value and where it comes from; passwords are hidden."""
+    rows = configuration.report(config.environment(), config.origin)
+    click.echo(configuration.as_json(rows) if as_json else configuration.as_table(rows))
+
+
+class AfterAddresses:
+    """A role that starts once the addresses of its servers are known: configured, or from the local stack."""
+
+    def __init__(self, role: Callable[[Config], process.Role], settings: Config, name: str, purpose: str) -> None:
+        self.name = name
+        self.purpose = purpose
+        self._role = role
+        self._settings = settings
+
+    def run(self, stop: threading.Event) -> None:
+        from sinkworker.local import addresses
+
+        self._role(addresses.resolve(self._settings, stop)).run(stop)
+
+
+def _serve(module: str, name: str) -> int:
+    """Run the role that `module` calls `name`, imported only now: no command pays for the libraries of another."""
+    settings = config.load(config.environment())
+    role = getattr(importlib.import_module(module), name)
+    return process.run(AfterAddresses(role, settings, role.name, role.purpose), settings)

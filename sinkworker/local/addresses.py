@@ -1,0 +1,185 @@
+"""Where the local stack's parts are found: the file `local.env` in the data dir, and the lock that makes it true.
+
+The running `sinkworker local` holds an `flock` on `local.lock` for as long as any of its parts may live, and writes
+`local.env` once all of them answer. A file beside a free lock is of a dead stack and is not believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from honcho.environ import parse
+
+from sinkworker.config import SETTINGS, Config, load
+from sinkworker.errors import Invalid, Misconfigured
+from sinkworker.process import Stopped
+
+log = logging.getLogger(__name__)
+
+ADDRESSES = ("kurrentdb_uri", "redis_url", "kafka_bootstrap_servers")
+"""The fields of `Config` that the local stack can fill."""
+
+POLL_S = 0.2
+REMIND_S = 15.0
+LOCK_PATIENCE_S = 1.0
+"""How long a starting stack asks for the lock: a role that looks whether it is held holds it itself for an instant."""
+
+
+def resolve(config: Config, stop: threading.Event) -> Config:
+    """The configuration with all three addresses, waiting for the local stack where it must give some of them.
+
+    Says what it waits for, again every 15 s. Raises Stopped when told to stop meanwhile.
+    """
+    said = float("-inf")
+    while (found := _complete(config)) is None:
+        if time.monotonic() - said >= REMIND_S:
+            said = time.monotonic()
+            log.info("waiting for %s: %s", _names(missing(config)), _advice(config))
+        if stop.wait(POLL_S):
+            raise Stopped
+    return found
+
+
+def resolve_now(config: Config) -> Config:
+    """The configuration with all three addresses. Raises Misconfigured at once when one is not to be had."""
+    found = _complete(config)
+    if found is None:
+        raise Misconfigured(f"No address for {_names(missing(config))}.", hint=_sentence(_advice(config)))
+    return found
+
+
+def missing(config: Config) -> list[str]:
+    """The variables of the addresses that nothing configures."""
+    return [SETTINGS[key].name for key in ADDRESSES if getattr(config, key) is None]
+
+
+def running(data_dir: Path) -> dict[str, str]:
+    """What the stack that runs on `data_dir` gives, by variable: empty while none runs or not all its parts answer."""
+    if not _held(data_dir / "local.lock"):
+        return {}
+    return read(data_dir / "local.env")
+
+
+def read(path: Path) -> dict[str, str]:
+    """The variables in an address file; empty when there is none. Raises Misconfigured when it cannot be read."""
+    try:
+        return dict(parse(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as exc:
+        raise Misconfigured(f"{path} cannot be read: {exc}.", hint="Give this user access to the data dir.") from exc
+
+
+def write(path: Path, addresses: Mapping[str, str]) -> None:
+    """Replace the file in one step: who reads it sees all addresses or the old file. Raises Misconfigured."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text("".join(f"{name}={value}\n" for name, value in addresses.items()), encoding="utf-8")
+        draft.replace(path)
+    except OSError as exc:
+        raise Misconfigured(f"{path} cannot be written: {exc.strerror}.", hint="Choose another path.") from exc
+
+
+def prepare_data_dir(path: Path) -> Path:
+    """Make the data dir if need be, for this user only; answer its absolute path. Raises Misconfigured."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            probe = path / f".probe.{os.getpid()}"
+            stack.callback(probe.unlink, missing_ok=True)
+            probe.touch()
+        list(path.iterdir())
+    except OSError as exc:
+        raise Misconfigured(
+            f"The data dir {path} cannot be used: {exc.strerror}.",
+            hint="Set SINKWORKER_DATA_DIR to a folder that this user may write, or correct its permissions.",
+        ) from exc
+    return path.resolve()
+
+
+@contextlib.contextmanager
+def sole_stack(data_dir: Path) -> Iterator[int]:
+    """Hold the stack's lock; gives its descriptor. Raises Misconfigured when another stack runs on this data dir.
+
+    Hand the descriptor on to whatever must have ended before another stack may start.
+    """
+    try:
+        descriptor = os.open(data_dir / "local.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as exc:
+        raise Misconfigured(f"The data dir {data_dir} cannot be used: {exc.strerror}.") from exc
+    try:
+        _lock(descriptor, data_dir)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, data_dir: Path) -> None:
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Misconfigured(
+                    f"Another `sinkworker local` runs on the data dir {data_dir}.",
+                    hint="Stop it, or give this one a folder of its own with SINKWORKER_DATA_DIR.",
+                ) from None
+            time.sleep(0.02)
+
+
+def _held(lock: Path) -> bool:
+    """Whether a stack holds the lock. Taken shared, so that two roles that look at once do not mistake each other."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError as exc:
+        raise Misconfigured(f"{lock} cannot be read: {exc.strerror}.") from exc
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _complete(config: Config) -> Config | None:
+    if not missing(config):
+        return config
+    given = running(config.data_dir)
+    try:
+        local = load({name: given[name] for name in missing(config) if name in given})
+    except Invalid as exc:
+        raise Misconfigured(f"{config.data_dir / 'local.env'}: {exc.message}") from exc
+    filled = replace(config, **{key: getattr(config, key) or getattr(local, key) for key in ADDRESSES})
+    return None if missing(filled) else filled
+
+
+def _advice(config: Config) -> str:
+    where = f"the data dir {config.data_dir.absolute()}"
+    if not _held(config.data_dir / "local.lock"):
+        return f"start `sinkworker local` on {where}, or set the variable to your own server's address"
+    given = running(config.data_dir)
+    if not given:
+        return f"the local stack on {where} is starting"
+    lacking = _names([name for name in missing(config) if name not in given])
+    return f"the local stack on {where} does not give {lacking}; set the same variables for it and for this process"
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."

@@ -1,0 +1,73 @@
+"""Log setup of every role: stderr, one line a record, `time level role message key=value …`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import TextIO
+
+import orjson
+
+from sinkworker.errors import SinkworkerError
+
+FIELDS = ("connector", "generation", "epoch", "lane", "activation", "batch", "position", "part", "pid")
+"""The fields a record may carry, in the order they are printed: `log.info("…", extra={"connector": id, "lane": 3})`.
+
+A closed list, since libraries put things of their own into `extra` that belong in no log.
+"""
+
+QUIET = ("kurrentdbclient", "httpx", "httpcore", "uvicorn.access", "asyncio")
+"""Libraries that narrate at INFO what only a developer wants: they speak from WARNING on, unless the level is DEBUG."""
+
+
+def setup(level: str, role: str, *, stream: TextIO | None = None) -> None:
+    """Send every log record of this process to stderr in our form. A second call replaces the first."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(LineFormatter(role, tracebacks=level == "DEBUG"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in QUIET:
+        logging.getLogger(name).setLevel("DEBUG" if level == "DEBUG" else "WARNING")
+
+
+class LineFormatter(logging.Formatter):
+    """One line a record. With `tracebacks`, an exception's traceback follows on lines of its own.
+
+    Without, an error of ours is only its sentence, since that is all a person can act on; the traceback of any other
+    exception is kept, because somebody logged it as a bug.
+    """
+
+    def __init__(self, role: str, *, tracebacks: bool) -> None:
+        super().__init__()
+        self._role = role
+        self._tracebacks = tracebacks
+
+    def format(self, record: logging.LogRecord) -> str:
+        parts = [self._time(record.created), f"{record.levelname:<7}", self._role, _one_line(record.getMessage())]
+        parts += [f"{name}={_value(value)}" for name in FIELDS if (value := getattr(record, name, None)) is not None]
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, SinkworkerError):
+            parts.append(f"error={_value(error)}")
+        line = " ".join(parts)
+        if error is not None and record.exc_info and (self._tracebacks or not isinstance(error, SinkworkerError)):
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+    @staticmethod
+    def _time(created: float) -> str:
+        """UTC, to the millisecond: lines of several machines can be merged by sorting."""
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(created)) + f".{int(created % 1 * 1000):03d}Z"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines()) if "\n" in text or "\r" in text else text
+
+
+def _value(value: object) -> str:
+    """The value as text; quoted as JSON quotes it where blanks or quotes would make the end unclear."""
+    text = str(value)
+    if text and not any(character.isspace() or character in '"=' for character in text):
+        return text
+    return orjson.dumps(text).decode()

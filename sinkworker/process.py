@@ -1,0 +1,114 @@
+"""Run one role until it is told to stop: signals, one line of what it does, errors to exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from sinkworker import logs
+from sinkworker.config import Config
+from sinkworker.errors import SinkworkerError
+
+log = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Role(Protocol):
+    """A long-running process of ours."""
+
+    @property
+    def name(self) -> str:
+        """As the Procfile has it; every log line carries it."""
+
+    @property
+    def purpose(self) -> str:
+        """One line for the operator: what this process does."""
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set, then drain and return. What it raises ends the process with that error's code."""
+
+
+class Stopped(Exception):
+    """The role was told to stop while it waited for something. Not an error: the process ends with 0."""
+
+
+def run(role: Role, config: Config) -> int:
+    """Serve `role` until SIGTERM or SIGINT; answer the process's exit code. Only the main thread may call it.
+
+    The first signal asks the role to drain and return, however long that takes; a second one ends the process at once.
+    """
+    logs.setup(config.log_level, role.name)
+    stop = threading.Event()
+    with stopping_on_signals(stop):
+        return attempt(role, stop)
+
+
+def attempt(role: Role, stop: threading.Event) -> int:
+    """Run `role` and turn its end into an exit code: 0, an error's own, or 1 for what nobody foresaw."""
+    log.info("%s (pid %d)", role.purpose, os.getpid())
+    try:
+        role.run(stop)
+    except Stopped:
+        pass
+    except SinkworkerError as exc:
+        log.error("%s", exc)
+        log.debug("Where it came from:", exc_info=exc)
+        return exc.exit_code
+    except Exception as exc:
+        log.error("Unexpected %s: %s. This is a bug; SINKWORKER_LOG_LEVEL=DEBUG shows where.", type(exc).__name__, exc)
+        log.debug("Where it came from:", exc_info=exc)
+        return 1
+    log.info("stopped")
+    return 0
+
+
+@contextlib.contextmanager
+def stopping_on_signals(stop: threading.Event, leave: Callable[[int], None] = os._exit) -> Iterator[None]:
+    """While inside, SIGTERM and SIGINT set `stop`, and the next one calls `leave(128 + signal)`.
+
+    A thread of its own acts on the signals, woken by the interpreter's wakeup descriptor. A Python signal handler would
+    run in the main thread: late, when that thread sits in C code such as gRPC's (up to 200 ms), and with a deadlock
+    when it interrupts the main thread inside `stop.wait()`, whose lock `stop.set()` needs.
+    """
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    previous = {number: signal.signal(number, lambda *_: None) for number in STOP_SIGNALS}
+    previous_wakeup = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    watcher = threading.Thread(target=obey, args=(_received(receiver), stop, leave), name="signals", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous_wakeup)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        sender.close()
+        watcher.join()
+        receiver.close()
+
+
+def obey(numbers: Iterable[int], stop: threading.Event, leave: Callable[[int], None]) -> None:
+    """The first stop signal among `numbers` sets `stop`; each further one leaves at once."""
+    told = False
+    for number in numbers:
+        if number not in STOP_SIGNALS:
+            continue
+        if told:
+            log.warning("told to stop a second time: leaving at once")
+            leave(128 + number)
+        else:
+            log.info("told to stop: draining (a second signal ends at once)")
+        told = True
+        stop.set()
+
+
+def _received(receiver: socket.socket) -> Iterator[int]:
+    while data := receiver.recv(16):
+        yield from data

@@ -1,0 +1,72 @@
+"""One line a record, with its fields, and no traceback where a sentence says all."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from sinkworker import logs
+from sinkworker.errors import Misconfigured
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in logs.QUIET}
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+def written(level: str = "INFO") -> io.StringIO:
+    stream = io.StringIO()
+    logs.setup(level, "scheduler", stream=stream)
+    return stream
+
+
+def test_a_record_is_one_line_of_time_level_role_message_and_fields() -> None:
+    stream = written()
+    logging.getLogger("x").info("took over\nat once", extra={"lane": 0, "connector": "loans", "data": "of a library"})
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO    scheduler took over at once connector=loans lane=0\n",
+        stream.getvalue(),
+    )
+
+
+def test_a_value_with_blanks_is_quoted() -> None:
+    stream = written()
+    logging.getLogger("x").warning("odd", extra={"connector": 'a "b" c'})
+    assert stream.getvalue().endswith('connector="a \\"b\\" c"\n')
+
+
+def log_an_error_of_ours() -> None:
+    try:
+        raise Misconfigured("The topic loans does not exist.", hint="Create it.")
+    except Misconfigured:
+        logging.getLogger("x").exception("connector stopped")
+
+
+def test_an_error_of_ours_is_logged_as_its_sentence() -> None:
+    stream = written()
+    log_an_error_of_ours()
+    assert stream.getvalue().count("\n") == 1
+    assert 'error="The topic loans does not exist. Create it."' in stream.getvalue()
+
+
+def test_debug_level_adds_the_traceback() -> None:
+    stream = written("DEBUG")
+    log_an_error_of_ours()
+    assert "Traceback" in stream.getvalue()
+
+
+def test_libraries_that_narrate_are_quiet_unless_debugging() -> None:
+    stream = written()
+    logging.getLogger("kurrentdbclient").info("chatter")
+    assert stream.getvalue() == ""

@@ -1,0 +1,92 @@
+"""A role's life: signals set an event, errors become one sentence and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from sinkworker.errors import Invalid, Misconfigured, SinkworkerError
+from sinkworker.process import Stopped, attempt, obey, stopping_on_signals
+
+
+class RoleThat:
+    """A role whose run is the given function."""
+
+    name = "tester"
+    purpose = "does what a test asks"
+
+    def __init__(self, run: Callable[[threading.Event], None]) -> None:
+        self._run = run
+
+    def run(self, stop: threading.Event) -> None:
+        self._run(stop)
+
+
+def failing(error: Exception) -> RoleThat:
+    def run(stop: threading.Event) -> None:
+        raise error
+
+    return RoleThat(run)
+
+
+def test_the_first_signal_asks_and_the_second_leaves_at_once() -> None:
+    stop, left = threading.Event(), list[int]()
+    obey([signal.SIGTERM], stop, left.append)
+    assert (stop.is_set(), left) == (True, [])
+    obey([signal.SIGTERM, signal.SIGINT], stop, left.append)
+    assert left == [128 + signal.SIGINT]
+
+
+def test_other_signals_do_not_stop_a_role() -> None:
+    stop = threading.Event()
+    obey([signal.SIGCHLD, signal.SIGUSR1], stop, lambda code: None)
+    assert not stop.is_set()
+
+
+def test_a_real_signal_sets_the_event_and_the_old_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    stop = threading.Event()
+    with stopping_on_signals(stop):
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.wait(5)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_role_says_what_it_does_and_that_it_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert attempt(RoleThat(lambda stop: None), threading.Event()) == 0
+    assert "does what a test asks" in caplog.messages[0]
+    assert caplog.messages[-1] == "stopped"
+
+
+def test_a_role_that_is_told_to_stop_while_it_waits_ends_well() -> None:
+    assert attempt(failing(Stopped()), threading.Event()) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(Invalid("No."), 2), (Misconfigured("No."), 3), (SinkworkerError("No."), 1)]
+)
+def test_an_error_of_ours_is_one_sentence_and_its_exit_code(
+    error: SinkworkerError, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert attempt(failing(error), threading.Event()) == code
+    assert caplog.messages[-1] == "No."
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_what_nobody_foresaw_is_one_line_and_exit_code_1(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert attempt(failing(ZeroDivisionError("oops")), threading.Event()) == 1
+    assert "ZeroDivisionError: oops" in caplog.messages[-1]
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_a_traceback_comes_at_debug_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    attempt(failing(ZeroDivisionError("oops")), threading.Event())
+    assert any(record.exc_info for record in caplog.records)
