@@ -1,0 +1,322 @@
+"""The database as we use it: a thin adapter over `kurrentdbclient`. Its errors become ours here, once.
+
+Every call may be made from any thread, has a timeout for each of its (at most two) attempts, and finds its way back by
+itself when the server returns. Nothing connects before the first call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import grpc
+import grpc.experimental
+from kurrentdbclient import KurrentDBClient, NewEvent, RecordedEvent, StreamState
+from kurrentdbclient import exceptions as theirs
+from kurrentdbclient.client import autoreconnect, retrygrpc
+
+from sinkworker.config import Secret, without_password
+from sinkworker.errors import Fatal, Misconfigured, SinkworkerError, Stale, Unavailable
+from sinkworker.model import Cursor, Position, Revision
+
+TIMEOUT_S = 5.0
+"""Of each attempt of a call. The client makes a second one where the first failed on the way."""
+
+PAGE = 1000
+"""Events asked for in one call when a whole stream is read, so that no timeout covers more than these."""
+
+
+class WrongRevision(Stale):
+    """The stream does not end where the append expected it to: somebody else wrote. Nothing was appended."""
+
+    code = "wrong-revision"
+
+    def __init__(self, message: str, actual: Revision | None) -> None:
+        super().__init__(message)
+        self.actual = actual
+        """The stream's last revision; None where it does not exist."""
+
+
+class NoBoundary(Fatal):
+    """The position is no record boundary of this log: it was never handed out by this database."""
+
+    code = "no-record-boundary"
+    exit_code = 3
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as the database keeps it."""
+
+    id: str
+    type: str
+    data: bytes
+    metadata: bytes
+    stream: str
+    revision: Revision
+    commit: Position
+    prepare: Position
+    recorded_at: datetime | None
+
+    @property
+    def cursor(self) -> Cursor:
+        """Just after this event."""
+        return Cursor(self.commit, self.prepare, self.revision, self.id)
+
+
+class Database:
+    """One connection to the database `uri`, shared by whoever needs it in this process."""
+
+    def __init__(self, uri: Secret, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._uri = uri
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._client: _Client | None = None
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        """The address as it may be shown: without its password."""
+        return without_password(self._uri.reveal())
+
+    @property
+    def client(self) -> KurrentDBClient:
+        """The client itself, for subscriptions. Raises Misconfigured for a bad URI, Unavailable where none answers."""
+        return self._connected()
+
+    def append(self, stream: str, expected: Revision | None, events: Sequence[NewEvent]) -> Position:
+        """Append all of `events` or none, at the end of a stream whose last revision is `expected` (None: no stream).
+
+        Durable on return. Raises WrongRevision when the stream ends elsewhere. After Unavailable the outcome is
+        unknown; the same events (by id) with the same expectation may be appended again, which writes them once.
+        """
+        with self._translated(f"append to {stream}") as client:
+            try:
+                position = client.append_to_stream(
+                    stream,
+                    # one event goes over the unary call, whose faults the server reports more precisely
+                    events=events[0] if len(events) == 1 else events,
+                    current_version=StreamState.NO_STREAM if expected is None else expected,
+                    timeout=self._timeout_s,
+                )
+            except theirs.WrongCurrentVersionError as exc:
+                actual = exc.actual_version
+                raise WrongRevision(
+                    f"Stream {stream} does not end at revision {'none' if expected is None else expected}.",
+                    Revision(actual) if isinstance(actual, int) else None,
+                ) from exc
+        return Position(position)
+
+    def read_stream(self, stream: str, after: Revision | None = None) -> Iterator[StoredEvent]:
+        """Every event of the stream after that revision (None: from its first), oldest first. No stream, no events."""
+        position = 0 if after is None else after + 1
+        while True:
+            page = self._get_stream(stream, stream_position=position, limit=PAGE)
+            yield from page
+            if len(page) < PAGE:
+                return
+            position = page[-1].revision + 1
+
+    def last_event(self, stream: str) -> StoredEvent | None:
+        """The newest event of the stream, None where it has none."""
+        return next(iter(self._get_stream(stream, backwards=True, limit=1)), None)
+
+    def event_at(self, stream: str, revision: Revision) -> StoredEvent | None:
+        """The event of exactly this revision, None where it is gone or was never written."""
+        events = self._get_stream(stream, stream_position=revision, limit=1)
+        return next((event for event in events if event.revision == revision), None)
+
+    def record_at(self, position: Position) -> StoredEvent | None:
+        """The event of the log at exactly this commit position, None where a scavenge removed it.
+
+        Raises NoBoundary when the position is none that this log ever had. Compare the id, and the prepare position
+        where the cursor's differs from its commit: events of an old explicit transaction share a commit position.
+        """
+        events = self._get_all(commit_position=position, limit=1)
+        return next((event for event in events if event.commit == position), None)
+
+    def head(self) -> Position:
+        """Position of the last event of the log, system events included; `Cursor.BEGINNING.commit` in an empty one."""
+        return self.head_cursor().commit
+
+    def head_cursor(self) -> Cursor:
+        """Just after the last event of the log, system events included."""
+        return next((event.cursor for event in self._get_all(backwards=True, limit=1)), Cursor.BEGINNING)
+
+    def set_max_count(self, stream: str, count: int) -> None:
+        """Let the database keep only the newest `count` events of the stream. A second call changes nothing.
+
+        Keeps the rest of the stream's metadata: in a deleted stream that is what hides its former events.
+        """
+        while True:
+            with self._translated(f"read the metadata of {stream}") as client:
+                metadata, version = client.get_stream_metadata(stream, timeout=self._timeout_s)
+            if metadata.get("$maxCount") == count:
+                return
+            with self._translated(f"set the metadata of {stream}") as client:
+                try:
+                    client.set_stream_metadata(
+                        stream,
+                        metadata={**metadata, "$maxCount": count},
+                        current_version=version,
+                        timeout=self._timeout_s,
+                    )
+                except theirs.WrongCurrentVersionError:
+                    continue  # somebody else set metadata in between: merge with theirs
+            return
+
+    def delete_stream(self, stream: str) -> None:
+        """Soft-delete the stream: reads find none, a later append goes on with its numbers. Repeatable."""
+        if self.last_event(stream) is None:
+            return
+        with self._translated(f"delete {stream}") as client:
+            try:
+                client.delete_stream(stream, current_version=StreamState.ANY, timeout=self._timeout_s)
+            except (theirs.NotFoundError, theirs.StreamIsDeletedError):
+                return  # somebody else was faster
+
+    def close(self) -> None:
+        """Close the connection, and with it every subscription made over it. Later calls raise Unavailable."""
+        with self._lock:
+            self._closed = True
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _get_stream(self, stream: str, **options: Any) -> list[StoredEvent]:
+        with self._translated(f"read {stream}") as client:
+            try:
+                return [_stored(event) for event in client.get_stream(stream, timeout=self._timeout_s, **options)]
+            except theirs.NotFoundError:
+                return []
+
+    def _get_all(self, **options: Any) -> list[StoredEvent]:
+        with self._translated("read $all") as client:
+            # no excludes: the client would leave out system events, on which positions may rest
+            return [_stored(event) for event in client.get_all(filter_exclude=(), timeout=self._timeout_s, **options)]
+
+    def _connected(self) -> _Client:
+        with self._lock:
+            if self._closed:
+                raise Unavailable(f"The connection to {self.name} is closed.")
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    def _connect(self) -> _Client:
+        try:
+            return _Client(self._uri.reveal())
+        except ValueError as exc:
+            # Not `from exc`: the client's message quotes the URI, password included.
+            problem = str(exc).split(self._uri.reveal())[0].rstrip(": ")
+            raise Misconfigured(f"The address {self.name} is not understood: {problem}.") from None
+        except OSError as exc:  # a certificate or key named in the URI
+            raise Misconfigured(f"The address {self.name} names a file that cannot be read: {exc}.") from exc
+        except theirs.KurrentDBClientError as exc:
+            raise self._ours(exc, "connect") from exc
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[_Client]:
+        try:
+            yield self._connected()
+        except theirs.KurrentDBClientError as exc:
+            raise self._ours(exc, what) from exc
+        except ValueError as exc:
+            if "closed" not in str(exc):
+                raise
+            # gRPC's way to say that another thread closed the channel
+            raise Unavailable(f"The connection to {self.name} is closed.") from exc
+
+    def _ours(self, exc: theirs.KurrentDBClientError, what: str) -> SinkworkerError:
+        """The same fault in our terms, split by what the caller can do."""
+        detail = _detail(exc)
+        match exc:
+            case theirs.UnauthenticatedError():
+                return Misconfigured(
+                    f"KurrentDB at {self.name} refused the credentials.", hint="Check the user and password of the URI."
+                )
+            case theirs.AccessDeniedError():
+                return Misconfigured(
+                    f"KurrentDB at {self.name} did not let us {what}: access denied.",
+                    hint="The user needs the rights of $admins: checkpoints are written to system streams.",
+                )
+            case theirs.SSLError():
+                return Misconfigured(
+                    f"No TLS connection to KurrentDB at {self.name}: {detail}.",
+                    hint="Check tls and tlsCaFile in the URI.",
+                )
+            case theirs.InvalidCommitPositionError():
+                return NoBoundary(f"KurrentDB at {self.name} could not {what}: the position is no record boundary.")
+            case theirs.UnknownError() | theirs.GrpcError() if "invalid position" in detail.lower() or (
+                "InvalidPosition" in detail
+            ):
+                return NoBoundary(f"KurrentDB at {self.name} could not {what}: the position is no record boundary.")
+            case theirs.StreamIsDeletedError() | theirs.StreamTombstonedError():
+                return Misconfigured(
+                    f"KurrentDB at {self.name} could not {what}: the stream was tombstoned.",
+                    hint="A tombstoned stream can never be written again; use another connector id.",
+                )
+            case (
+                theirs.GrpcError()
+                | theirs.DeadlineExceededError()
+                | theirs.DiscoveryFailedError()
+                | theirs.AbortedByServerError()
+                | theirs.NodeIsNotLeaderError()
+                | theirs.UnknownError()
+            ):
+                return Unavailable(f"KurrentDB at {self.name} did not {what}: {detail}.")
+            case _:
+                return Fatal(f"KurrentDB at {self.name} refused to {what}: {detail}.")
+
+
+class _Client(KurrentDBClient):
+    """The client with the channel options, and the timeouts, that it lacks."""
+
+    def _construct_grpc_channel(self, grpc_target: str, grpc_options: tuple[Any, ...] = ()) -> grpc.Channel:
+        options = (
+            *grpc_options,
+            # A subscription over gRPC's consumer thread costs five times the CPU for each event.
+            (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
+            # gRPC's own back-off grows to two minutes; a database that is back should be found sooner.
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.min_reconnect_backoff_ms", 1000),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+        )
+        return super()._construct_grpc_channel(grpc_target, options)
+
+    def _get_commit_position(self, **options: Any) -> int:
+        # `reconnect` asks for it without a timeout: a server that accepts and never answers would hang us for ever
+        options["timeout"] = options.get("timeout") or TIMEOUT_S
+        return super()._get_commit_position(**options)
+
+    @retrygrpc
+    @autoreconnect
+    def get_all(self, **options: Any) -> tuple[RecordedEvent, ...]:
+        """`read_all`, read to its end inside the retries: the client's own returns before the server was asked."""
+        with self.read_all(**options) as events:
+            return tuple(events)
+
+
+def _stored(event: RecordedEvent) -> StoredEvent:
+    return StoredEvent(
+        id=str(event.id),
+        type=event.type,
+        data=event.data,
+        metadata=event.metadata,
+        stream=event.stream_name,
+        revision=Revision(event.stream_position),
+        commit=Position(event.commit_position),
+        prepare=Position(event.prepare_position),
+        recorded_at=event.recorded_at,
+    )
+
+
+def _detail(exc: theirs.KurrentDBClientError) -> str:
+    """What the server or gRPC said, in one line without the call's dump."""
+    cause = exc.__cause__
+    text = cause.details() if isinstance(cause, grpc.Call) else str(exc)
+    return (text or type(exc).__name__).strip().splitlines()[0].rstrip(".")
