@@ -14,9 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sinkworker.local.kurrentdb.access import Access
 from sinkworker.local.kurrentdb.connection import KeepAlive
 from sinkworker.local.kurrentdb.schema import DataFileError
-from sinkworker.local.kurrentdb.server import Server, ServerOptions
+from sinkworker.local.kurrentdb.server import CertificateError, Server, ServerOptions, Tls
 
 log = logging.getLogger("sinkworker.local.kurrentdb")
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         asyncio.run(_serve(options))
-    except DataFileError as exc:
+    except (DataFileError, CertificateError) as exc:
         return _refuse(str(exc))
     except OSError as exc:
         return _refuse(_explain_address(exc, options))
@@ -52,7 +53,7 @@ async def _serve(options: ServerOptions) -> None:
 def _parse(arguments: Sequence[str] | None) -> ServerOptions:
     parser = argparse.ArgumentParser(
         prog="python -m sinkworker.local.kurrentdb",
-        description="A development stand-in for KurrentDB: one node, insecure, all data in one SQLite file.",
+        description="A development stand-in for KurrentDB: one node, all data in one SQLite file.",
         epilog="example: python -m sinkworker.local.kurrentdb --data /tmp/events.db --port 2113",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="the data file; created if missing")
@@ -72,15 +73,40 @@ def _parse(arguments: Sequence[str] | None) -> ServerOptions:
         metavar="SECONDS",
         help="hang up on a client that does not answer a ping in this time (default %(default)s)",
     )
+    parser.add_argument(
+        "--user",
+        type=_user,
+        action="append",
+        default=[],
+        metavar="NAME:PASSWORD",
+        help="ask for credentials, and accept these; may be repeated (default: everyone may do everything)",
+    )
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve TLS with this certificate (PEM)")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the key of the certificate (PEM)")
     parsed = parser.parse_args(arguments)
-    keep_alive = KeepAlive(parsed.keep_alive_interval, parsed.keep_alive_timeout)
-    return ServerOptions(parsed.data, parsed.host, parsed.port, keep_alive)
+    if (parsed.tls_cert is None) != (parsed.tls_key is None):
+        parser.error("--tls-cert and --tls-key belong together; give both, or neither")
+    return ServerOptions(
+        data=parsed.data,
+        host=parsed.host,
+        port=parsed.port,
+        access=Access(dict(parsed.user)),
+        tls=None if parsed.tls_cert is None else Tls(parsed.tls_cert, parsed.tls_key),
+        keep_alive=KeepAlive(parsed.keep_alive_interval, parsed.keep_alive_timeout),
+    )
 
 
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port; give a number from 0 to 65535")
     return int(text)
+
+
+def _user(text: str) -> tuple[str, str]:
+    name, colon, password = text.partition(":")
+    if not (name and colon and password):
+        raise argparse.ArgumentTypeError("a user is written NAME:PASSWORD")
+    return name, password
 
 
 def _seconds(text: str) -> float:

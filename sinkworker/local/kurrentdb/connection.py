@@ -78,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._local_address = ("", 0)
         self._calls: dict[int, _StreamCall] = {}
+        self._closing = False
         self._socket_full = False
         # Set whenever a sender that waits may be able to go on.
         self._room = asyncio.Event()
@@ -101,6 +102,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in frames, start and feed calls."""
+        if self._closing:
+            return
         self._last_heard = self._loop.time()
         try:
             events = self._h2.receive_data(data)
@@ -139,7 +142,7 @@ class Connection(asyncio.Protocol):
 
     def shut_down(self) -> None:
         """End every call with the status of a stopping server, say goodbye, and close when it is sent."""
-        if self._transport is None:
+        if not self.connected:
             return
         for call in list(self._calls.values()):
             call.abort(SHUTTING_DOWN)
@@ -152,6 +155,10 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _close(self) -> None:
+        """Send what is queued and close. Nothing can be said on any stream after that."""
+        self._closing = True
+        for call in list(self._calls.values()):
+            call.cancel()
         self.flush()
         if self._transport is not None:
             self._transport.close()
@@ -188,7 +195,7 @@ class Connection(asyncio.Protocol):
     @property
     def connected(self) -> bool:
         """Whether anything can still be sent."""
-        return self._transport is not None
+        return self._transport is not None and not self._closing
 
     def send_headers(self, stream_id: int, headers: list[tuple[str, str]], end: bool) -> None:
         """Send headers or trailers."""
@@ -222,7 +229,7 @@ class Connection(asyncio.Protocol):
 
     def acknowledge(self, stream_id: int, length: int) -> None:
         """Let the client send `length` more bytes."""
-        if length and self._transport is not None:
+        if length and self.connected:
             self._h2.acknowledge_received_data(length, stream_id)
             self.flush()
 
@@ -240,7 +247,7 @@ class Connection(asyncio.Protocol):
     # Keep-alive
 
     def _check_alive(self) -> None:
-        if self._transport is None:
+        if not self.connected:
             return
         now = self._loop.time()
         if self._ping_sent_at is not None:
@@ -351,8 +358,7 @@ class _StreamCall(Call):
 
     async def _serve(self, service: Service) -> None:
         try:
-            handler = service.route(self._headers.get(":path", ""))
-            await handler(self)
+            await service.answer(self)
         except CallFailed as exc:
             self._end(exc.status)
         except Exception:

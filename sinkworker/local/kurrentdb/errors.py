@@ -89,8 +89,3 @@ def append_too_large(limit: int) -> CallFailed:
     """The events of one append are larger together than the server takes."""
     trailers = (("exception", "maximum-append-size-exceeded"), ("maximum-append-size", str(limit)))
     return CallFailed(Status(Code.INVALID_ARGUMENT, f"Maximum Append Size of {limit} Exceeded.", trailers))
-
-
-def storage_failed(reason: str) -> CallFailed:
-    """The data file could not be written; nothing of the append was kept."""
-    return CallFailed(Status(Code.UNKNOWN, f"The data file could not be written: {reason}"))

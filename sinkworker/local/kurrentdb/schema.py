@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import sqlite3
 from pathlib import Path
 
@@ -32,20 +34,48 @@ class DataFileError(Exception):
     """The data file cannot be used. The message is one sentence for whoever started the server."""
 
 
-def open_data_file(path: Path) -> None:
-    """Create the file and its tables, or check that it is one of ours. Raises `DataFileError`."""
+class DataFileLock:
+    """Keeps the data file for one server: two that append to one log would give the same positions twice.
+
+    It ends with the process, also when that is killed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        lock = path.with_name(path.name + ".lock")
+        try:
+            self._file = lock.open("w")
+        except OSError as exc:
+            raise DataFileError(f"{lock} cannot be written ({exc.strerror}); check its permissions.") from exc
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            self._file.close()
+            raise DataFileError(
+                f"{path} is in use by another server; stop that one, or choose another --data."
+            ) from exc
+
+    def release(self) -> None:
+        """Let the next server have it."""
+        self._file.close()
+
+
+def open_data_file(path: Path) -> DataFileLock:
+    """Create the file and its tables, or check that it is one of ours; it is locked then. Raises `DataFileError`."""
     if path.is_dir():
         raise DataFileError(f"{path} is a directory; name a file for --data.")
     if not path.parent.is_dir():
         raise DataFileError(f"The directory {path.parent} does not exist; create it or choose another --data.")
+    lock = DataFileLock(path)
     try:
-        connection = connect(path)
-        try:
+        with contextlib.closing(connect(path)) as connection:
             _create_or_check(connection, path)
-        finally:
-            connection.close()
     except sqlite3.DatabaseError as exc:
+        lock.release()
         raise DataFileError(_explain(exc, path)) from exc
+    except DataFileError:
+        lock.release()
+        raise
+    return lock
 
 
 def connect(path: Path) -> sqlite3.Connection:

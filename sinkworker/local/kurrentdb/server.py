@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sinkworker.local.kurrentdb.access import Access
 from sinkworker.local.kurrentdb.connection import Connection, KeepAlive
 from sinkworker.local.kurrentdb.log import Log
 from sinkworker.local.kurrentdb.schema import open_data_file
@@ -16,6 +18,32 @@ from sinkworker.local.kurrentdb.writer import Writer
 CLOSE_TIMEOUT_S = 1.0
 
 
+class CertificateError(Exception):
+    """The certificate or its key cannot be used. The message is one sentence for whoever started the server."""
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files in PEM form: the certificate, with any intermediate ones, and its key."""
+
+    certificate: Path
+    key: Path
+
+    def context(self) -> ssl.SSLContext:
+        """What connections are secured with. Raises `CertificateError` where the files cannot be used."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.set_alpn_protocols(["h2"])
+        try:
+            # An empty password, so that an encrypted key is an error and not a question on the terminal.
+            context.load_cert_chain(self.certificate, self.key, password="")
+        except OSError as exc:
+            raise CertificateError(
+                f"{self.certificate} and {self.key} cannot be used as certificate and key ({exc.strerror or exc}); "
+                "name a certificate and its key in PEM form, readable without a password."
+            ) from exc
+        return context
+
+
 @dataclass(frozen=True)
 class ServerOptions:
     """Where the data lies and where clients come in. Port 0 takes one that is free."""
@@ -23,6 +51,8 @@ class ServerOptions:
     data: Path
     host: str = "127.0.0.1"
     port: int = 0
+    access: Access = field(default_factory=Access)
+    tls: Tls | None = None
     keep_alive: KeepAlive = field(default_factory=KeepAlive)
 
 
@@ -36,17 +66,18 @@ class Server:
     async def start(self) -> tuple[str, int]:
         """Open the data file and listen; the answer is the address.
 
-        Raises `DataFileError` where the file cannot be used, `OSError` where the address cannot.
+        Raises `DataFileError` or `CertificateError` where a file cannot be used, `OSError` where the address cannot.
         """
         options = self._options
-        open_data_file(options.data)
+        tls = None if options.tls is None else options.tls.context()
+        self._lock = open_data_file(options.data)
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(options.data, self._committed)
         self._log = Log(options.data, self._writer.end)
-        self._service = Service(self._log, self._writer)
+        self._service = Service(self._log, self._writer, options.access)
         self._writer.start()
         try:
-            self._listener = await self._loop.create_server(self._connect, options.host, options.port)
+            self._listener = await self._loop.create_server(self._connect, options.host, options.port, ssl=tls)
         except OSError:
             self._close_files()
             raise
@@ -81,3 +112,4 @@ class Server:
     def _close_files(self) -> None:
         self._writer.close()
         self._log.close()
+        self._lock.release()

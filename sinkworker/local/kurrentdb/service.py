@@ -13,8 +13,10 @@ from google.protobuf.message import DecodeError, Message
 from kurrentdbclient.protos.google.rpc import code_pb2
 from kurrentdbclient.protos.v1 import shared_pb2, status_pb2, streams_pb2
 
+from sinkworker.local.kurrentdb.access import Access
 from sinkworker.local.kurrentdb.call import Call
 from sinkworker.local.kurrentdb.errors import (
+    ACCESS_DENIED,
     HANDLER_FAILED,
     UNKNOWN_METHOD,
     UNKNOWN_SERVICE,
@@ -73,24 +75,28 @@ M = TypeVar("M", bound=Message)
 class Service:
     """Answers calls from one log."""
 
-    def __init__(self, log: Log, writer: Writer) -> None:
+    def __init__(self, log: Log, writer: Writer, access: Access) -> None:
         self._log = log
         self._writer = writer
+        self._access = access
         self._instance = uuid.uuid4()
         streams, gossip = "event_store.client.streams.Streams", "event_store.client.gossip.Gossip"
         self._routes: dict[str, dict[str, Handler]] = {
             streams: {
-                "Read": self._read,
-                "Append": self._append,
+                "Read": self._permitted(self._read),
+                "Append": self._permitted(self._append),
                 "BatchAppend": self._batch_append,
-                "Delete": self._delete,
-                "Tombstone": self._tombstone,
+                "Delete": self._permitted(self._delete),
+                "Tombstone": self._permitted(self._tombstone),
             },
             gossip: {"Read": self._gossip},
         }
 
-    def route(self, path: str) -> Handler:
-        """The handler for `/service/Method`. Raises `CallFailed` where there is none."""
+    async def answer(self, call: Call) -> None:
+        """Answer one call. Raises `CallFailed` to end it other than well."""
+        await self._route(call.headers.get(":path", ""))(call)
+
+    def _route(self, path: str) -> Handler:
         service, _, method = path.removeprefix("/").partition("/")
         methods = self._routes.get(service)
         if methods is None:
@@ -99,6 +105,14 @@ class Service:
         if handler is None:
             raise CallFailed(UNKNOWN_METHOD)
         return handler
+
+    def _permitted(self, handler: Handler) -> Handler:
+        async def checked(call: Call) -> None:
+            if not self._access.allows(call.headers):
+                raise CallFailed(ACCESS_DENIED)
+            await handler(call)
+
+        return checked
 
     async def _read(self, call: Call) -> None:
         options = (await _only_request(call, streams_pb2.ReadReq)).options
@@ -144,6 +158,7 @@ class Service:
         await call.send([encoded(_append_response(outcome, expected))])
 
     async def _batch_append(self, call: Call) -> None:
+        allowed = self._access.allows(call.headers)
         pending: dict[str, _Batch] = {}
         while (request := await _next_request(call, streams_pb2.BatchAppendReq)) is not None:
             key = str(request.correlation_id)
@@ -158,7 +173,10 @@ class Service:
             response = streams_pb2.BatchAppendResp(
                 correlation_id=request.correlation_id, stream_identifier=batch.options.stream_identifier
             )
-            if too_large:
+            if not allowed:
+                # This call has errors of its own, so that one refused batch does not end the others.
+                _fail(response, code_pb2.PERMISSION_DENIED, "AccessDenied", shared_pb2.AccessDenied())
+            elif too_large:
                 details = shared_pb2.MaximumAppendSizeExceeded(maxAppendSize=MAX_APPEND_BYTES)
                 _fail(response, code_pb2.INVALID_ARGUMENT, "MaximumAppendSizeExceeded", details)
             else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 import threading
 import time
 import uuid
@@ -180,11 +181,13 @@ class Writer:
             self._db.execute("BEGIN IMMEDIATE")
             outcomes = [self._apply(request) for request, _ in group]
             self._db.execute("COMMIT")
+        except sqlite3.Error as exc:
+            log.error("The data file could not be written (%s); what clients wanted to append was refused", exc)
+            self._refuse(group, exc)
+            return
         except Exception as exc:
-            log.exception("An append failed; nothing of it was kept")
-            self._roll_back()
-            for _, future in group:
-                future.set_exception(exc)
+            log.exception("An append failed")
+            self._refuse(group, exc)
             return
         # Readers first: whoever gets the answer may read at once and must find what was appended.
         if self._end != before:
@@ -192,10 +195,13 @@ class Writer:
         for (_, future), outcome in zip(group, outcomes, strict=True):
             future.set_result(outcome)
 
-    def _roll_back(self) -> None:
+    def _refuse(self, group: Sequence[tuple[Request, Future[Outcome]]], exc: Exception) -> None:
+        """Nothing of the group is kept, neither in the file nor in memory."""
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
         self._remember_log()
+        for _, future in group:
+            future.set_exception(exc)
 
     def _remember_log(self) -> None:
         """Everything the writer keeps in memory, as the file has it."""
