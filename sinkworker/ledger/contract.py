@@ -151,7 +151,11 @@ class Ledger(Protocol):
         """`dispatch` without batches: for the frontier alone, and to see how the mailboxes stand."""
 
     def claim(self, epoch: Epoch, activation: Activation, token: str) -> Granted:
-        """Hand the lane to this worker. Raises Stale unless the activation is current and the lane free."""
+        """Hand the lane to this worker, under a random token of its making that it uses once.
+
+        Raises Stale unless the activation is current and the lane free. The same token again (the reply was lost) is
+        granted again.
+        """
 
     def next(self, claim: Claim, after: int, limit: int) -> list[Batch]:
         """Up to `limit` batches behind number `after` (0: from the head), and a renewed claim. Raises Stale if lost."""
@@ -162,6 +166,9 @@ class Ledger(Protocol):
         Durable once returned. Raises Stale, and changes nothing, for a lost claim or any batch but the head (a repeated
         ack included): let go of the lane. On Unavailable the outcome is unknown: call again.
         """
+
+    def ack_and_next(self, claim: Claim, numbers: Sequence[int], after: int, limit: int) -> list[Batch]:
+        """`ack` of several batches, in order from the head, and the `next` that follows: in one step, or not at all."""
 
     def release(self, claim: Claim) -> Activation | None:
         """Free the lane; an answer is the activation to send for what its mailbox still holds. Raises Stale if lost."""
@@ -181,8 +188,11 @@ class Ledger(Protocol):
     def quiesce(self, epoch: Epoch) -> int:
         """Hand out nothing more; batches already handed out may still be acknowledged. Answers how many lanes are held.
 
-        Raises Stale when the epoch is not current.
+        Raises Stale when the epoch is not current, or when a key is gone: the holders could not be counted then.
         """
 
     def close(self, epoch: Epoch) -> Closed:
-        """End the epoch: from now on every worker's call is stale. Raises Stale when the epoch is not current."""
+        """End the epoch: from now on every worker's call is stale. A second call answers the same.
+
+        Raises Stale when the epoch is not current, or when a key is gone.
+        """

@@ -67,6 +67,8 @@ class State:
     batch_total: int = 0
     """How many batches there must be: one evicted key must not look like an empty mailbox (R1)."""
     progress: dict[LaneNumber, Cursor] = field(default_factory=dict)
+    progress_total: int = 0
+    """How many lanes have progress, for the same reason."""
     acked_records: int = 0
     failure: str = ""
     quiesced: bool = False
@@ -101,6 +103,7 @@ class MemoryLedger:
             frontier=checkpoint,
             lanes={LaneNumber(number): Lane() for number in range(tenure.layout.lanes)},
             progress=kept,
+            progress_total=len(kept),
         )
         return Taken(self.state.counter, dict(kept))
 
@@ -152,7 +155,10 @@ class MemoryLedger:
         )
 
     def quiesce(self, epoch: Epoch) -> int:
-        self._owned(epoch).quiesced = True
+        state = self._owned(epoch)
+        if not self._whole(state):
+            raise Stale("The ledger has lost a key.")
+        state.quiesced = True
         return self._held()
 
     def close(self, epoch: Epoch) -> Closed:
@@ -168,7 +174,8 @@ class MemoryLedger:
     def claim(self, epoch: Epoch, activation: Activation, token: str) -> Granted:
         state = self._open(epoch)
         lane = state.lanes.get(activation.lane)
-        if lane is None or lane.token or lane.activation != activation.number or state.quiesced or state.failure:
+        current = lane is not None and lane.activation == activation.number and lane.token in ("", token)
+        if lane is None or not current or state.quiesced or state.failure:
             raise Stale(f"Activation {activation.number} of lane {activation.lane} is over.")
         assert state.tenure is not None
         lane.token = token
@@ -177,28 +184,43 @@ class MemoryLedger:
 
     def next(self, claim: Claim, after: int, limit: int) -> list[Batch]:
         state, lane = self._held_lane(claim)
-        first = max(after + 1, lane.head)
-        last = min(first + limit - 1, lane.tail)
-        wanted = [(claim.lane, number) for number in range(first, last + 1)]
-        if not all(key in state.batches for key in wanted):
-            raise Stale(f"The ledger has lost batches of lane {claim.lane}.")
+        batches = self._waiting(state, claim.lane, after, limit)
         self._renew(lane)
-        return [] if state.quiesced else [state.batches[key] for key in wanted]
+        return [] if state.quiesced else batches
+
+    def _waiting(self, state: State, number: LaneNumber, after: int, limit: int) -> list[Batch]:
+        """Batches by number, never by index: what `after` names may have been acknowledged meanwhile (R2)."""
+        lane = state.lanes[number]
+        first = max(after + 1, lane.head)
+        wanted = [(number, each) for each in range(first, min(first + limit - 1, lane.tail) + 1)]
+        if not all(key in state.batches for key in wanted):
+            raise Stale(f"The ledger has lost batches of lane {number}.")
+        return [state.batches[key] for key in wanted]
 
     def ack(self, claim: Claim, number: int) -> None:
+        self.ack_and_next(claim, [number], number, 0)
+
+    def ack_and_next(self, claim: Claim, numbers: Sequence[int], after: int, limit: int) -> list[Batch]:
         state, lane = self._held_lane(claim)
-        batch = state.batches.get((claim.lane, number))
-        if batch is None or not self._is_head(lane, number):
-            raise Stale(f"Batch {number} is not the head of lane {claim.lane}.")
-        del state.batches[claim.lane, number]
-        lane.head = number + 1
+        keys = [(claim.lane, number) for number in numbers]
+        if not self._are_heads(lane, numbers) or not all(key in state.batches for key in keys):
+            raise Stale(f"Batches {list(numbers)} are not the head of lane {claim.lane}.")
+        following = self._waiting(state, claim.lane, max([after, *numbers]), limit)
+        for key in keys:
+            self._remove(state, lane, key)
+        self._renew(lane)
+        return [] if state.quiesced else following
+
+    def _are_heads(self, lane: Lane, numbers: Sequence[int]) -> bool:
+        return list(numbers) == list(range(lane.head, lane.head + len(numbers)))
+
+    def _remove(self, state: State, lane: Lane, key: tuple[LaneNumber, int]) -> None:
+        batch = state.batches.pop(key)
+        lane.head = batch.number + 1
         state.batch_total -= 1
         state.acked_records += batch.count
-        state.progress[claim.lane] = batch.last
-        self._renew(lane)
-
-    def _is_head(self, lane: Lane, number: int) -> bool:
-        return number == lane.head
+        state.progress_total += batch.lane not in state.progress
+        state.progress[batch.lane] = batch.last
 
     def release(self, claim: Claim) -> Activation | None:
         state, lane = self._held_lane(claim)
@@ -284,14 +306,20 @@ class MemoryLedger:
 
     def _whole(self, state: State) -> bool:
         assert state.tenure is not None
-        return len(state.lanes) == state.tenure.layout.lanes and len(state.batches) == state.batch_total == sum(
-            lane.depth for lane in state.lanes.values()
+        return (
+            len(state.lanes) == state.tenure.layout.lanes
+            and len(state.batches) == state.batch_total == sum(lane.depth for lane in state.lanes.values())
+            and len(state.progress) == state.progress_total
         )
 
     def _low(self) -> Cursor:
-        """The watermark: never over a gap, never computed (P1)."""
+        """The watermark: never over a gap, never computed (P1).
+
+        The frontier may lie before every mailbox: a lane's last batch can be acknowledged while the scheduler still
+        buffers the lane's next record and dispatches other lanes.
+        """
         heads = [self.state.batches[number, lane.head] for number, lane in self.state.lanes.items() if lane.depth]
-        return min((batch.before for batch in heads), default=self.state.frontier)
+        return min([self.state.frontier, *(batch.before for batch in heads)])
 
     def _bytes(self) -> int:
         return sum(len(batch.payload) for batch in self.state.batches.values())

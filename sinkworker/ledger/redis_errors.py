@@ -1,0 +1,43 @@
+"""What redis-py raises, as our families: every user of Redis translates here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+from sinkworker.errors import Misconfigured, SinkworkerError, Unavailable
+
+_REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.exceptions.NoPermissionError)
+_NOT_NOW = (
+    redis.ConnectionError,  # LOADING too
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.ClusterError,  # CLUSTERDOWN, MASTERDOWN
+    redis.exceptions.RedisClusterException,
+)
+_NOT_NOW_CODES = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNBLOCKED ")
+"""Answers for which redis-py has no class of their own."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns what redis-py raises inside into Unavailable (the outcome is unknown) or Misconfigured."""
+    try:
+        yield
+    except (redis.RedisError, redis.exceptions.RedisClusterException) as exc:
+        raise _ours(exc) from exc
+
+
+def _ours(exc: Exception) -> SinkworkerError:
+    text = str(exc)
+    if isinstance(exc, _REFUSED):
+        return Misconfigured(f"Redis refused the connector's access: {text}.", hint="Check the user in REDIS_URL.")
+    # Redis 6 wraps what a script's command was answered in an error of its own.
+    if isinstance(exc, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in text:
+        return Unavailable("Redis is full: it refuses to store more.", hint="Raise maxmemory or lower the limits.")
+    if isinstance(exc, _NOT_NOW) or text.startswith(_NOT_NOW_CODES):
+        return Unavailable(f"Redis does not answer: {text}.")
+    return SinkworkerError(f"Redis did not understand: {text}.")

@@ -1,0 +1,225 @@
+"""The ledger's contract kept with Lua: call a script, map its answer. The transitions themselves are in `scripts/`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import redis
+from redis.commands.core import Script
+
+from sinkworker.errors import Misconfigured, Stale
+from sinkworker.ledger import contract
+from sinkworker.ledger.contract import (
+    Activation,
+    Batch,
+    Claim,
+    Closed,
+    Granted,
+    Reaped,
+    Survey,
+    Taken,
+    Tenure,
+    Watermark,
+)
+from sinkworker.ledger.redis_errors import translated
+from sinkworker.ledger.scripts import script
+from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Revision
+
+TRANSITIONS = (
+    "takeover",
+    "dispatch",
+    "quiesce",
+    "close",
+    "claim",
+    "next",
+    "ack",
+    "release",
+    "fail",
+    "condemn",
+    "reap",
+    "watermark",
+)
+KEYS = ("state", "lanes", "batches", "payloads", "progress")
+
+REFUSALS = {
+    b"EPOCH": "The epoch is not current.",
+    b"CLOSED": "The epoch is over.",
+    b"ENDING": "The epoch is ending.",
+    b"COUNTER": "The ledger counts other dispatches than this scheduler made.",
+    b"LOST": "The ledger has lost a key.",
+    b"LANES": "The ledger has other lanes than this scheduler.",
+    b"ACTIVATION": "The activation is over.",
+    b"CLAIM": "The lane is no longer held under this claim.",
+    b"HEAD": "The batch is not the head of its lane.",
+}
+"""Every word that a script may answer instead of OK, but for FORMAT. Each means Stale."""
+
+
+class RedisLedger:
+    """One connector's ledger in Redis, for any number of processes.
+
+    `redis` must hand out bytes (`decode_responses=False`): payloads are binary. A client that repeats a call after a
+    lost connection does no harm: a transition that already happened answers Stale.
+    """
+
+    def __init__(self, redis: redis.Redis, connector_id: str, lease_ms: int) -> None:
+        self._redis = redis
+        self._lease_ms = lease_ms
+        self._connector_id = connector_id
+        self.keys = {name: f"sink:{{{connector_id}}}:{name}" for name in KEYS}
+        self.wake_channel = f"sink:{{{connector_id}}}:wake"
+        """Published to when a lane was acknowledged or let go: scheduler and coordinator need not poll."""
+        self._scripts: dict[str, Script] = {name: redis.register_script(script(name)) for name in TRANSITIONS}
+
+    # -- the scheduler's transitions
+
+    def takeover(self, tenure: Tenure, checkpoint: Cursor, progress: Mapping[LaneNumber, Cursor]) -> Taken:
+        self._check_eviction()
+        args: list[str | int] = [
+            tenure.epoch,
+            tenure.generation,
+            tenure.layout.encode(),
+            tenure.layout.lanes,
+            tenure.settings,
+            checkpoint.encode(),
+        ]
+        for lane, cursor in progress.items():
+            args += (lane, cursor.encode())
+        answer = self._call("takeover", *args)
+        return Taken(counter=0, progress=_progress(answer))
+
+    def _check_eviction(self) -> None:
+        # R1: what an evicting Redis loses would be noticed, but it would lose it again and again. A server that
+        # does not tell its policy is given the benefit of the doubt.
+        with translated():
+            policy = self._redis.info("memory").get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise Misconfigured(
+                f"Redis may evict the connector's state: its maxmemory-policy is {policy}.",
+                hint="Set maxmemory-policy to noeviction, or use a Redis of its own.",
+            )
+
+    def dispatch(self, epoch: Epoch, counter: int, frontier: Cursor, batches: Sequence[Batch]) -> Survey:
+        args: list[str | int | bytes] = [epoch, counter, frontier.encode(), contract.FIRST_RESEND_MS]
+        for batch in batches:
+            size = len(batch.payload)
+            about = f"{batch.count} {size} {batch.before.encode()} {batch.last.encode()}"
+            args += (batch.lane, about, batch.payload)
+        after, size, held, failure, mailboxes, activations = self._call("dispatch", *args)
+        return Survey(
+            counter=after,
+            mailboxes={LaneNumber(lane): depth for lane, depth in _pairs(mailboxes)},
+            in_flight_bytes=size,
+            activations=_activations(activations),
+            held=held,
+            failure=failure.decode(),
+        )
+
+    def advance(self, epoch: Epoch, counter: int, frontier: Cursor) -> Survey:
+        return self.dispatch(epoch, counter, frontier, ())
+
+    def quiesce(self, epoch: Epoch) -> int:
+        return int(self._call("quiesce", epoch)[0])
+
+    def close(self, epoch: Epoch) -> Closed:
+        watermark, failure, *progress = self._call("close", epoch)
+        return Closed(Cursor.decode(watermark.decode()), _progress(progress), failure.decode())
+
+    # -- the worker's transitions
+
+    def claim(self, epoch: Epoch, activation: Activation, token: str) -> Granted:
+        layout, settings = self._call("claim", epoch, activation.lane, activation.number, token, self._lease_ms)
+        return Granted(Claim(epoch, activation.lane, token), Layout.decode(layout.decode()), Revision(int(settings)))
+
+    def next(self, claim: Claim, after: int, limit: int) -> list[Batch]:
+        answer = self._call("next", *self._held(claim), after, limit)
+        return _batches(claim.lane, answer)
+
+    def ack(self, claim: Claim, number: int) -> None:
+        self._call("ack", *self._held(claim), self.wake_channel, 0, 0, number)
+
+    def ack_and_next(self, claim: Claim, numbers: Sequence[int], after: int, limit: int) -> list[Batch]:
+        if not numbers:
+            return self.next(claim, after, limit)
+        answer = self._call("ack", *self._held(claim), self.wake_channel, after, limit, *numbers)
+        return _batches(claim.lane, answer)
+
+    def release(self, claim: Claim) -> Activation | None:
+        (number,) = self._call(
+            "release", claim.epoch, claim.lane, claim.token, contract.FIRST_RESEND_MS, self.wake_channel
+        )
+        return Activation(claim.lane, number) if number else None
+
+    def fail(self, claim: Claim, delay_ms: int) -> None:
+        self._call("fail", claim.epoch, claim.lane, claim.token, delay_ms, self.wake_channel)
+
+    def condemn(self, claim: Claim, reason: str) -> None:
+        self._call("condemn", claim.epoch, claim.lane, claim.token, reason, self.wake_channel)
+
+    def _held(self, claim: Claim) -> tuple[int, int, str, int]:
+        return claim.epoch, claim.lane, claim.token, self._lease_ms
+
+    # -- the coordinator's transitions
+
+    def reap(self) -> Reaped:
+        activations, expired = self._call("reap", contract.FIRST_RESEND_MS, contract.LONGEST_RESEND_MS)
+        return Reaped(_activations(activations), tuple(LaneNumber(int(lane)) for lane in expired.split()))
+
+    def watermark(self) -> Watermark | None:
+        word, *answer = self._ask("watermark")
+        if word != b"OK":
+            return None
+        epoch, generation, cursor, acked_records, batches, size, held = answer
+        return Watermark(
+            epoch=Epoch(int(epoch)),
+            generation=Generation(int(generation)),
+            cursor=Cursor.decode(cursor.decode()),
+            acked_records=acked_records,
+            in_flight_batches=batches,
+            in_flight_bytes=size,
+            held=held,
+        )
+
+    # -- how a script is asked
+
+    def _call(self, transition: str, *args: str | int | bytes) -> list[Any]:
+        """What follows OK in a transition's answer. Raises Stale for every other word."""
+        word, *answer = self._ask(transition, *args)
+        if word == b"FORMAT":
+            raise Misconfigured(
+                f"The ledger of {self._connector_id} in Redis was written by another release "
+                f"(format {answer[0].decode()}).",
+                hint=f"Run that release, or delete the keys sink:{{{self._connector_id}}}:* in Redis: "
+                "the connector then goes on from its checkpoint.",
+            )
+        if word != b"OK":
+            raise Stale(f"{REFUSALS[word]} ({transition})")
+        return answer
+
+    def _ask(self, transition: str, *args: str | int | bytes) -> list[Any]:
+        with translated():
+            answer: list[Any] = self._scripts[transition](keys=list(self.keys.values()), args=args)
+        return answer
+
+
+def _pairs(text: bytes) -> Iterator[tuple[int, int]]:
+    numbers = [int(word) for word in text.split()]
+    return zip(numbers[::2], numbers[1::2], strict=True)
+
+
+def _activations(text: bytes) -> tuple[Activation, ...]:
+    return tuple(Activation(LaneNumber(lane), number) for lane, number in _pairs(text))
+
+
+def _progress(flat: Sequence[bytes]) -> dict[LaneNumber, Cursor]:
+    lanes, cursors = flat[::2], flat[1::2]
+    return {LaneNumber(int(lane)): Cursor.decode(cursor.decode()) for lane, cursor in zip(lanes, cursors, strict=True)}
+
+
+def _batches(lane: LaneNumber, flat: Sequence[bytes]) -> list[Batch]:
+    batches = []
+    for about, payload in zip(flat[::2], flat[1::2], strict=True):
+        number, count, _, before, last = about.decode().split(" ")
+        batches.append(Batch(lane, Cursor.decode(before), Cursor.decode(last), int(count), payload, number=int(number)))
+    return batches

