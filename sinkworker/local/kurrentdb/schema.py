@@ -71,7 +71,7 @@ def open_data_file(path: Path) -> DataFileLock:
             _create_or_check(connection, path)
     except sqlite3.DatabaseError as exc:
         lock.release()
-        raise DataFileError(_explain(exc, path)) from exc
+        raise unusable(exc, path) from exc
     except DataFileError:
         lock.release()
         raise
@@ -117,6 +117,11 @@ def _create_or_check(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
+
+
+def unusable(exc: sqlite3.DatabaseError, path: Path) -> DataFileError:
+    """What is wrong with the file, in a sentence that says what to do."""
+    return DataFileError(_explain(exc, path))
 
 
 def _explain(exc: sqlite3.DatabaseError, path: Path) -> str:

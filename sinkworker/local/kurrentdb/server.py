@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from sinkworker.local.kurrentdb.access import Access
 from sinkworker.local.kurrentdb.connection import Connection, KeepAlive
 from sinkworker.local.kurrentdb.log import Log
-from sinkworker.local.kurrentdb.schema import open_data_file
+from sinkworker.local.kurrentdb.schema import open_data_file, unusable
 from sinkworker.local.kurrentdb.service import Service
 from sinkworker.local.kurrentdb.writer import Writer
 
@@ -72,8 +73,11 @@ class Server:
         tls = None if options.tls is None else options.tls.context()
         self._lock = open_data_file(options.data)
         self._loop = asyncio.get_running_loop()
-        self._writer = Writer(options.data, self._committed)
-        self._log = Log(options.data, self._writer.end)
+        try:
+            self._writer = Writer(options.data, self._committed)
+            self._log = Log(options.data, self._writer.end)
+        except sqlite3.DatabaseError as exc:
+            raise unusable(exc, options.data) from exc
         self._service = Service(self._log, self._writer, options.access)
         self._writer.start()
         try:

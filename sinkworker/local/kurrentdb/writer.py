@@ -171,7 +171,8 @@ class Writer:
                     stopping = True
                     break
                 group.append(following)
-            self._commit(group)
+            # Drops what a client that has left was waiting for; from here on it can no longer be called off.
+            self._commit([work for work in group if work[1].set_running_or_notify_cancel()])
             if stopping:
                 return
 

@@ -1,0 +1,130 @@
+"""The stand-in as a command: its options, its complaints, its exit codes."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kurrentdbclient import KurrentDBClient, StreamState
+from kurrentdbclient.exceptions import KurrentDBClientError, ServiceUnavailableError
+
+from tests.integration.kurrentdb.events import event
+from tests.integration.kurrentdb.standin import StandIn
+
+
+def run(*options: str) -> tuple[int, str]:
+    """Exit code and standard error of a start that is expected to fail."""
+    command = [sys.executable, "-m", "sinkworker.local.kurrentdb", *options]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert ended.stdout == ""
+    assert "Traceback" not in ended.stderr
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--port", "0"], "--data"),
+        (["--data", "x.db"], "--port"),
+        (["--data", "x.db", "--port", "99999"], "'99999' is no port"),
+        (["--data", "x.db", "--port", "0", "--keep-alive-timeout", "0"], "'0' is no time"),
+        (["--data", "x.db", "--port", "0", "--user", "admin"], "NAME:PASSWORD"),
+        (["--data", "x.db", "--port", "0", "--tls-cert", "c.pem"], "belong together"),
+    ],
+)
+def test_wrong_options_exit_2(options: list[str], said: str) -> None:
+    code, error = run(*options)
+    assert code == 2
+    assert said in error
+
+
+def foreign_database(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE t (x)")
+
+
+def newer_version(path: Path) -> None:
+    from sinkworker.local.kurrentdb.schema import open_data_file
+
+    open_data_file(path).release()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 99")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [
+        (lambda path: path.mkdir(), "is a directory"),
+        (lambda path: path.write_bytes(b"no database" * 500), "damaged or no data file"),
+        (foreign_database, "of another program"),
+        (newer_version, "another version"),
+    ],
+)
+def test_an_unusable_data_file_exits_3(tmp_path: Path, prepare: Callable[[Path], object], said: str) -> None:
+    prepare(tmp_path / "events.db")
+    code, error = run("--data", str(tmp_path / "events.db"), "--port", "0")
+    assert code == 3
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_missing_directory_exits_3(tmp_path: Path) -> None:
+    code, error = run("--data", str(tmp_path / "missing" / "events.db"), "--port", "0")
+    assert (code, "does not exist" in error) == (3, True)
+
+
+def test_a_port_in_use_exits_3(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, error = run("--data", str(tmp_path / "events.db"), "--port", str(taken.getsockname()[1]))
+    assert (code, "is in use" in error) == (3, True)
+
+
+def test_a_data_file_has_one_server(start: Callable[..., StandIn]) -> None:
+    code, error = run("--data", str(start().data), "--port", "0")
+    assert (code, "in use by another server" in error) == (3, True)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_ends_subscriptions_with_a_reason_and_exits_0_at_once(
+    start: Callable[..., StandIn], signum: int
+) -> None:
+    server = start()
+    with KurrentDBClient(server.uri) as client:
+        client.append_to_stream("a-1", current_version=StreamState.ANY, events=event())
+        subscription = client.subscribe_to_all(include_caught_up=True)
+        next(subscription), next(subscription)
+        begun = time.monotonic()
+        code, said = server.stop(signum)
+        assert time.monotonic() - begun < 2
+        assert code == 0
+        assert "Traceback" not in said
+        with pytest.raises(ServiceUnavailableError, match="Server Is Shutting Down"):
+            next(subscription)
+
+
+def test_a_client_comes_back_after_a_restart(start: Callable[..., StandIn]) -> None:
+    server = start()
+    with KurrentDBClient(server.uri) as client:
+        client.append_to_stream("a-1", current_version=StreamState.ANY, events=event())
+        server.kill()
+        with pytest.raises(KurrentDBClientError):
+            client.get_stream("a-1", timeout=5)
+        server.start()
+        assert len(client.get_stream("a-1", timeout=5)) == 1
+
+
+def test_discovery_finds_the_one_leader(start: Callable[..., StandIn]) -> None:
+    server = start()
+    with KurrentDBClient(f"kurrentdb+discover://127.0.0.1:{server.port}?tls=false") as client:
+        client.append_to_stream("a-1", current_version=StreamState.ANY, events=event())
+    with KurrentDBClient(f"kurrentdb://127.0.0.1:1,127.0.0.1:{server.port}?tls=false") as client:
+        (member,) = client.read_gossip()
+        assert (member.state, member.address, member.port) == ("NODE_STATE_LEADER", "127.0.0.1", server.port)
+        assert len(client.get_stream("a-1")) == 1
