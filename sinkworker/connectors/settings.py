@@ -1,0 +1,406 @@
+"""Pure: the documented settings in, one validated immutable value out, every fault named at once (contract §2).
+
+Keys, enum values and booleans are case-insensitive; a blank value counts as none; unknown keys are kept by whoever
+stores the settings and ignored here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from sinkworker.config import Secret
+from sinkworker.connectors import patterns
+from sinkworker.connectors.errors import InvalidSettings, SecretsUnprotected
+
+DEFAULT_SERVERS = "localhost:9092"
+TYPE_NAMES = ("kafka-sink", "KafkaSink", "Kurrent.Connectors.Kafka.KafkaSink")
+"""Every spelling of the one connector type there is, the canonical one first. Case-sensitive, unlike all else."""
+
+PASSWORD_KEY = "authentication:password"  # noqa: S105 (the name of a setting)
+INT32_MAX = 2**31 - 1
+
+
+class FilterType(StrEnum):
+    STREAM_ID = "streamId"
+    REGEX = "regex"
+    PREFIX = "prefix"
+
+
+class Scope(StrEnum):
+    STREAM = "stream"
+    RECORD = "record"
+
+
+class KeySource(StrEnum):
+    PARTITION_KEY = "partitionKey"
+    STREAM = "stream"
+    STREAM_SUFFIX = "streamSuffix"
+    HEADERS = "headers"
+
+
+class InitialPosition(StrEnum):
+    LATEST = "latest"
+    EARLIEST = "earliest"
+
+
+@dataclass(frozen=True, slots=True)
+class FilterSettings:
+    """Which records the connector delivers, the type inferred where none was given (contract §3)."""
+
+    scope: Scope | None = None
+    """None only without an expression: then all but system events. With a scope and no expression: those too."""
+    type: FilterType | None = None
+    """None where there is no expression."""
+    expression: str = ""
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The alternatives of a prefix expression."""
+        return tuple(part.strip() for part in self.expression.split(",") if part.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class KeySettings:
+    """Where a record's partition key comes from (contract §5). Extraction that is off is `partitionKey`."""
+
+    source: KeySource = KeySource.PARTITION_KEY
+    expression: str = ""
+
+    @property
+    def header_names(self) -> tuple[str, ...]:
+        """The names in a `headers` expression, in its order."""
+        return tuple(part.strip() for part in self.expression.split(",") if part.strip())
+
+    def fingerprint(self) -> str:
+        """A short text that differs where keys may differ: the source, and a digest of what else decides."""
+        match self.source:
+            case KeySource.STREAM if self.expression:
+                return f"{self.source}-{_digest(self.expression)}"
+            case KeySource.HEADERS:
+                return f"{self.source}-{_digest(self.header_names)}"
+        return str(self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class Autocommit:
+    """When checkpoints are written (contract §7.2)."""
+
+    enabled: bool = True
+    interval_ms: int = 5000
+    records_threshold: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Authentication:
+    """How the connector shows itself to Kafka."""
+
+    security_protocol: str = "PLAINTEXT"
+    """librdkafka's name of it."""
+    sasl_mechanism: str = "PLAIN"
+    username: str = ""
+    password: Secret = field(default_factory=lambda: Secret(""))
+
+    @property
+    def is_sasl(self) -> bool:
+        return self.security_protocol.startswith("SASL_")
+
+
+@dataclass(frozen=True, slots=True)
+class SinkSettings:
+    """Everything that a connector's settings say."""
+
+    topic: str
+    bootstrap_servers: str | None = None
+    """None: the deployment's `KAFKA_BOOTSTRAP_SERVERS`, else `localhost:9092`."""
+    filter: FilterSettings = FilterSettings()
+    initial_position: InitialPosition = InitialPosition.LATEST
+    key: KeySettings = KeySettings()
+    wait_for_broker_ack: bool = False
+    autocommit: Autocommit = Autocommit()
+    ignore_system_headers: bool = True
+    default_headers: Mapping[str, str] = field(default_factory=dict)
+    authentication: Authentication = Authentication()
+    compression_type: str = "zstd"
+    compression_level: int = 6
+    broker_address_family: str = "v4"
+    reconnect_backoff_max_ms: int = 20_000
+    message_send_max_retries: int = INT32_MAX
+    logging_enabled: bool = True
+    lanes: int | None = None
+    """Our addition `lanes:count`. None: one for each partition of the topic, at most 64."""
+
+    def servers(self, deployment: str | None = None) -> str:
+        """The brokers to connect to, where `deployment` names those of connectors that name none."""
+        return self.bootstrap_servers or deployment or DEFAULT_SERVERS
+
+    def producer_options(self, connector_id: str, deployment_servers: str | None = None) -> dict[str, str | int | bool]:
+        """Every librdkafka option that the settings decide, and the fixed ones (contract §2.2)."""
+        options: dict[str, str | int | bool] = {
+            "bootstrap.servers": self.servers(deployment_servers),
+            "client.id": connector_id,
+            "security.protocol": self.authentication.security_protocol,
+            "enable.idempotence": True,
+            # The default of five minutes would end the retries, and with them the record, long before the documented
+            # 2^31-1 are used up.
+            "message.timeout.ms": 0,
+            "message.send.max.retries": self.message_send_max_retries,
+            # CRC32 of the key, as the .NET client places records. Lanes rely on it (design.md §2).
+            "partitioner": "consistent_random",
+            "compression.type": self.compression_type,
+            "compression.level": self.compression_level,
+            "broker.address.family": self.broker_address_family,
+            "reconnect.backoff.max.ms": self.reconnect_backoff_max_ms,
+            # librdkafka refuses one above the maximum; 100 is its default
+            "reconnect.backoff.ms": min(100, self.reconnect_backoff_max_ms),
+        }
+        if self.authentication.is_sasl:
+            options |= {
+                "sasl.mechanism": self.authentication.sasl_mechanism,
+                "sasl.username": self.authentication.username,
+                "sasl.password": self.authentication.password.reveal(),
+            }
+        return options
+
+    def key_fingerprint(self) -> str:
+        """A short text of the key settings, for `Layout.keys`."""
+        return self.key.fingerprint()
+
+    def generation_fingerprint(self, deployment_servers: str | None = None) -> str:
+        """A short text of the settings that decide what progress means: a start with another opens a generation (R3).
+
+        `generation_changes` says which of them two such texts differ in.
+        """
+        servers = sorted(server.strip() for server in self.servers(deployment_servers).split(","))
+        parts = {
+            "filter": [self.filter.scope, self.filter.type, self.filter.expression],
+            "topic": self.topic,
+            "servers": servers,
+            "keys": self.key_fingerprint(),
+            "lanes": self.lanes,
+        }
+        return " ".join(f"{name}={_digest(part)}" for name, part in parts.items())
+
+
+def generation_changes(old: str, new: str) -> list[str]:
+    """The names of what differs between two generation fingerprints: `filter`, `topic`, `servers`, `keys`, `lanes`."""
+    before = dict(part.split("=") for part in old.split())
+    after = dict(part.split("=") for part in new.split())
+    return [name for name in after if after[name] != before.get(name)]
+
+
+def parse(settings: Mapping[str, str]) -> SinkSettings:
+    """The value of `settings`. Raises InvalidSettings that names every fault under the documented key it is in."""
+    reader = _Reader(settings)
+    reader.instance_type()
+    value = SinkSettings(
+        topic=reader.topic(),
+        bootstrap_servers=reader.text("bootstrapServers", check=_servers_fault) or None,
+        filter=reader.filter(),
+        initial_position=reader.one_of(
+            "subscription:initialPosition", {each: each for each in InitialPosition}, InitialPosition.LATEST
+        ),
+        key=reader.key(),
+        wait_for_broker_ack=reader.boolean("waitForBrokerAck", False),
+        autocommit=Autocommit(
+            enabled=reader.boolean("autocommit:enabled", True),
+            interval_ms=reader.integer("autocommit:interval", 5000, 1, INT32_MAX),
+            records_threshold=reader.integer("autocommit:recordsThreshold", 1000, 1, INT32_MAX),
+        ),
+        ignore_system_headers=reader.boolean("headers:ignoreSystem", True),
+        default_headers=reader.default_headers(),
+        authentication=reader.authentication(),
+        compression_type=reader.one_of(
+            "compression:type", {each: each for each in ("none", "gzip", "lz4", "zstd", "snappy")}, "zstd"
+        ),
+        compression_level=reader.integer("compression:level", 6, -1, 12),
+        broker_address_family=reader.one_of("brokerAddressFamily", {each: each for each in ("any", "v4", "v6")}, "v4"),
+        reconnect_backoff_max_ms=reader.integer("resilience:reconnectBackoffMaxMs", 20_000, 0, 3_600_000),
+        message_send_max_retries=reader.integer("resilience:messageSendMaxRetries", INT32_MAX, 1, INT32_MAX),
+        logging_enabled=reader.boolean("logging:enabled", True),
+        lanes=reader.integer("lanes:count", 0, 1, 1024) or None,
+    )
+    if reader.boolean("transformer:enabled", False):
+        reader.fault("transformer:enabled", "transformations are not supported by this version; set it to false")
+    if reader.violations:
+        raise InvalidSettings(reader.violations)
+    return value
+
+
+def refuse_secrets(settings: Mapping[str, str]) -> None:
+    """Raise SecretsUnprotected for a map that has a sensitive key, even an empty one: nothing could encrypt it yet."""
+    for key in settings:
+        if key.lower() == PASSWORD_KEY:
+            raise SecretsUnprotected(
+                f"The setting {key} is sensitive, and data protection is not supported by this version.",
+                hint="Use a listener without SASL, or mutual TLS.",
+            )
+
+
+_T = TypeVar("_T")
+
+
+class _Reader:
+    """Takes settings out of the map by their documented keys, and collects what is wrong with them."""
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self._values = {key.lower(): value for key, value in settings.items()}
+        self._settings = settings
+        self.violations: dict[str, list[str]] = {}
+
+    def fault(self, key: str, text: str) -> None:
+        self.violations.setdefault(key, []).append(text)
+
+    def text(self, key: str, check: Callable[[str], str | None] | None = None) -> str:
+        value = self._values.get(key.lower(), "")
+        if not value.strip():
+            return ""
+        if check and (fault := check(value)):
+            self.fault(key, fault)
+        return value
+
+    def one_of(self, key: str, choices: Mapping[str, _T], default: _T) -> _T:
+        value = self.text(key).strip()
+        if not value:
+            return default
+        by_name = {name.lower(): choice for name, choice in choices.items()}
+        if value.lower() not in by_name:
+            self.fault(key, f"must be one of {', '.join(choices)}, not {value!r}")
+            return default
+        return by_name[value.lower()]
+
+    def boolean(self, key: str, default: bool) -> bool:
+        return self.one_of(key, {"true": True, "false": False}, default)
+
+    def integer(self, key: str, default: int, low: int, high: int) -> int:
+        value = self.text(key).strip()
+        if not value:
+            return default
+        if not re.fullmatch(r"[+-]?\d{1,18}", value, re.ASCII):
+            self.fault(key, f"must be a whole number, not {value!r}")
+            return default
+        if not low <= int(value) <= high:
+            self.fault(key, f"must be between {low} and {high}, not {value}")
+            return default
+        return int(value)
+
+    def instance_type(self) -> None:
+        value = self.text("instanceTypeName")
+        if not value:
+            self.fault("instanceTypeName", f"is required; this server runs {TYPE_NAMES[0]}")
+        elif value not in TYPE_NAMES:
+            self.fault("instanceTypeName", f"must be one of {', '.join(TYPE_NAMES)} (case matters), not {value!r}")
+
+    def topic(self) -> str:
+        value = self.text("topic", check=_topic_fault)
+        if not value:
+            self.fault("topic", "is required: the Kafka topic to deliver to")
+        return value
+
+    def default_headers(self) -> dict[str, str]:
+        prefix = "defaultheaders:"
+        return {
+            key[len(prefix) :]: value
+            for key, value in self._settings.items()
+            if key.lower().startswith(prefix) and len(key) > len(prefix)
+        }
+
+    def key(self) -> KeySettings:
+        enabled = self.boolean("partitionKeyExtraction:enabled", False)
+        source = self.one_of(
+            "partitionKeyExtraction:source", {each: each for each in KeySource}, KeySource.PARTITION_KEY
+        )
+        key = "partitionKeyExtraction:expression"
+        settings = KeySettings(source, self.text(key))
+        if not enabled:
+            return KeySettings()
+        if source is KeySource.HEADERS and not settings.header_names:
+            self.fault(key, "is required with the source headers: the names of metadata entries, separated by commas")
+        if source is KeySource.STREAM and (problem := patterns.fault(settings.expression)):
+            self.fault(key, f"is no valid regular expression: {problem}")
+        return settings
+
+    def filter(self) -> FilterSettings:
+        scopes: dict[str, Scope | None] = {"unspecified": None, **{each: each for each in Scope}}
+        scope = self.one_of("subscription:filter:scope", scopes, None)
+        types: dict[str, str | None] = {
+            "unspecified": None,
+            **{each: str(each) for each in FilterType},
+            "jsonPath": "jsonPath",
+        }
+        given = self.one_of("subscription:filter:filterType", types, None)
+        key = "subscription:filter:expression"
+        expression = self.text(key)
+        if not expression:
+            return FilterSettings(scope)
+        chosen = given or _inferred_type(expression)
+        if chosen == "jsonPath":
+            at = "subscription:filter:filterType" if given else key
+            if scope is Scope.STREAM:
+                self.fault("subscription:filter:scope", "must be record with a jsonPath filter")
+            self.fault(at, "jsonPath filters are not supported by this version; use regex, prefix or streamId")
+            return FilterSettings()
+        if chosen == FilterType.STREAM_ID and scope is Scope.RECORD:
+            self.fault("subscription:filter:scope", "must be stream with a streamId filter")
+        settings = FilterSettings(scope or Scope.STREAM, FilterType(chosen), expression)
+        if settings.type is FilterType.REGEX and (problem := patterns.fault(expression)):
+            self.fault(key, f"is no valid regular expression: {problem}")
+        if settings.type is FilterType.PREFIX and not settings.prefixes:
+            self.fault(key, "needs at least one prefix between its commas")
+        return settings
+
+    def authentication(self) -> Authentication:
+        protocols = {
+            "plaintext": "PLAINTEXT",
+            "saslPlaintext": "SASL_PLAINTEXT",
+            "saslSsl": "SASL_SSL",
+            "ssl": "SSL",  # undocumented, but the original's client takes it
+        }
+        mechanisms = {"plain": "PLAIN", "scramSha256": "SCRAM-SHA-256", "scramSha512": "SCRAM-SHA-512"}
+        authentication = Authentication(
+            security_protocol=self.one_of("authentication:securityProtocol", protocols, "PLAINTEXT"),
+            sasl_mechanism=self.one_of("authentication:saslMechanism", mechanisms, "PLAIN"),
+            username=self.text("authentication:username"),
+            password=Secret(self._values.get(PASSWORD_KEY, "")),
+        )
+        if authentication.is_sasl:
+            if not authentication.username:
+                self.fault("authentication:username", "is required with a SASL protocol")
+            if not authentication.password.reveal():
+                self.fault(PASSWORD_KEY, "is required with a SASL protocol")
+        return authentication
+
+
+def _inferred_type(expression: str) -> str:
+    """What an expression without a type is: JsonPath, else regex, else prefix (contract §3).
+
+    A JSONPath query is `$` and then a segment; no useful regex begins so.
+    """
+    if re.match(r"\s*\$\s*([.\[]|$)", expression):
+        return "jsonPath"
+    return FilterType.PREFIX if patterns.fault(expression) else FilterType.REGEX
+
+
+def _topic_fault(topic: str) -> str | None:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic) or topic in {".", ".."}:
+        return f"must be a Kafka topic name: up to 249 letters, digits, `.`, `_` and `-`, not {topic!r}"
+    return None
+
+
+_SERVER = re.compile(r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+)(:\d{1,5})?")
+
+
+def _servers_fault(servers: str) -> str | None:
+    for server in servers.split(","):
+        if not _SERVER.fullmatch(server.strip()):
+            return f"must be HOST:PORT, several separated by commas, not {servers!r}"
+    return None
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
