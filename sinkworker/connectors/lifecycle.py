@@ -1,0 +1,242 @@
+"""Pure: a connector as the fold of the events in its own stream, and the states it goes through (contract §1.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sinkworker.errors import Fatal
+from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision
+
+VERSION = 1
+"""Of the events' data. A later one is refused, never guessed at."""
+
+
+class EventType(StrEnum):
+    """The types of the events in a connector's stream."""
+
+    CREATED = "$sinkworker-created"
+    RECONFIGURED = "$sinkworker-reconfigured"
+    RENAMED = "$sinkworker-renamed"
+    ACTIVATING = "$sinkworker-activating"
+    TAKEN_OVER = "$sinkworker-taken-over"
+    GENERATION_OPENED = "$sinkworker-generation-opened"
+    RUNNING = "$sinkworker-running"
+    DEACTIVATING = "$sinkworker-deactivating"
+    STOPPED = "$sinkworker-stopped"
+    FAILED = "$sinkworker-failed"
+    DRAINED = "$sinkworker-drained"
+    DELETED = "$sinkworker-deleted"
+
+
+class State(StrEnum):
+    """The documented states, in the order of their numbers. A failed connector is STOPPED with an error."""
+
+    UNKNOWN = "CONNECTOR_STATE_UNKNOWN"
+    ACTIVATING = "CONNECTOR_STATE_ACTIVATING"
+    RUNNING = "CONNECTOR_STATE_RUNNING"
+    DEACTIVATING = "CONNECTOR_STATE_DEACTIVATING"
+    STOPPED = "CONNECTOR_STATE_STOPPED"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An event that is to be written: its type and what is its own of the data."""
+
+    type: EventType
+    data: Mapping[str, Any]
+
+    def recorded(self, now: datetime) -> dict[str, Any]:
+        """The data as it is written, JSON values only."""
+        return {"version": VERSION, "time": now.isoformat(), **self.data}
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """An event that was written to a connector's stream."""
+
+    type: str
+    data: Mapping[str, Any]
+    revision: Revision
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a connector stopped, safe to show: no stack trace."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationInfo:
+    """One life of a connector's progress (R3)."""
+
+    number: Generation
+    start: Cursor
+    """Everything at or before it is no business of this generation; its first checkpoint."""
+    layout: Layout
+    fingerprint: str
+    """Of the settings that decide what progress means: see `SinkSettings.generation_fingerprint`."""
+    reason: str
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """A connector as its events tell it."""
+
+    id: str
+    name: str
+    settings: Mapping[str, str]
+    """As given, to be parsed; a running instance goes by `active_settings`."""
+    settings_revision: Revision
+    """Revision of the event that gave the settings."""
+    state: State
+    should_run: bool
+    """The desired state: whether the last request was a start or a reset. It survives failures and restarts."""
+    created_at: datetime
+    updated_at: datetime
+    state_at: datetime
+    settings_at: datetime
+    revision: Revision
+    """Of the last event in the stream."""
+    created_revision: Revision
+    epoch: Epoch
+    """Revision of the last takeover, of the creation where none followed it: whatever is older is fenced (R4)."""
+    deleted_at: datetime | None = None
+    error: Failure | None = None
+    activation: Revision | None = None
+    """Revision of the last accepted start or reset. A scheduler that runs an older one stops that first."""
+    active_settings: Mapping[str, str] = field(default_factory=dict)
+    """As they were when the last start was accepted: a running instance keeps them until it is restarted."""
+    active_settings_revision: Revision | None = None
+    start_request: Position | None = None
+    """The position that a person asked for with the last start or reset, while no generation has served it. 0 is the
+    very beginning; any other is exclusive, and need be no record boundary."""
+    epoch_event_id: str = ""
+    """Id of the event that gave the epoch, random, so that a restored database is noticed (R8)."""
+    instance: str = ""
+    """Who took over last."""
+    generation: GenerationInfo | None = None
+    drained: Mapping[LaneNumber, Cursor] = field(default_factory=dict)
+    """Progress of the lanes that were ahead of the checkpoint when it last stopped or changed hands (R9)."""
+
+    @property
+    def deleted(self) -> bool:
+        return self.deleted_at is not None
+
+
+def apply(connector: Connector | None, fact: Fact) -> Connector | None:
+    """The connector after one more event. An event before its creation, or of an unknown type, changes nothing else.
+
+    Raises Fatal for an event that a newer release wrote.
+    """
+    version = fact.data.get("version")
+    if version != VERSION:
+        raise Fatal(
+            f"Event {fact.revision} ({fact.type}) has version {version}, this release knows {VERSION}.",
+            hint="Every process must run the same release of sinkworker, the newest that ever ran here.",
+        )
+    at = datetime.fromisoformat(fact.data["time"])
+    if fact.type == EventType.CREATED:
+        return _created(fact, at)
+    if connector is None:
+        return None
+    epoch = fact.data.get("epoch")
+    if epoch is not None and epoch < connector.epoch:
+        return replace(connector, revision=fact.revision)  # a report from before a takeover, written late
+    changed = _changed(connector, fact, at)
+    return replace(
+        changed,
+        revision=fact.revision,
+        updated_at=at,
+        state_at=connector.state_at if changed.state is connector.state else at,
+    )
+
+
+def _created(fact: Fact, at: datetime) -> Connector:
+    """A new life, also over a deleted connector's stream: nothing of the former one counts, its epochs are fenced."""
+    return Connector(
+        id=fact.data["connectorId"],
+        name=fact.data["name"],
+        settings=fact.data["settings"],
+        settings_revision=fact.revision,
+        state=State.STOPPED,
+        should_run=False,
+        created_at=at,
+        updated_at=at,
+        state_at=at,
+        settings_at=at,
+        revision=fact.revision,
+        created_revision=fact.revision,
+        epoch=Epoch(fact.revision),
+    )
+
+
+def _changed(connector: Connector, fact: Fact, at: datetime) -> Connector:
+    """What the event changes, apart from the times and the revision that every event moves."""
+    data = fact.data
+    match fact.type:
+        case EventType.RECONFIGURED:
+            return replace(connector, settings=data["settings"], settings_revision=fact.revision, settings_at=at)
+        case EventType.RENAMED:
+            return replace(connector, name=data["name"])
+        case EventType.ACTIVATING:
+            position = data["position"]
+            return replace(
+                connector,
+                state=State.ACTIVATING,
+                should_run=True,
+                activation=fact.revision,
+                active_settings=connector.settings,
+                active_settings_revision=connector.settings_revision,
+                start_request=None if position is None else Position(position),
+            )
+        case EventType.DEACTIVATING:
+            # A failed connector that is told to stop stays STOPPED: what changes is that it will not be run again.
+            state = State.STOPPED if connector.state is State.STOPPED else State.DEACTIVATING
+            return replace(connector, state=state, should_run=False)
+        case EventType.TAKEN_OVER:
+            failed = connector.should_run and connector.state is State.STOPPED
+            return replace(
+                connector,
+                epoch=Epoch(fact.revision),
+                epoch_event_id=fact.id,
+                instance=data["instance"],
+                state=State.ACTIVATING if failed else connector.state,
+            )
+        case EventType.GENERATION_OPENED:
+            return replace(
+                connector,
+                start_request=None,
+                drained={},
+                generation=GenerationInfo(
+                    number=Generation(fact.revision),
+                    start=Cursor.decode(data["start"]),
+                    layout=Layout.decode(data["layout"]),
+                    fingerprint=data["fingerprint"],
+                    reason=data["reason"],
+                    opened_at=at,
+                ),
+            )
+        case EventType.RUNNING:
+            # A stop that was accepted meanwhile outranks the report.
+            return replace(connector, state=State.RUNNING, error=None) if connector.should_run else connector
+        case EventType.STOPPED:
+            # Started again while it was stopping: the stop is complete, the new activation waits for its turn.
+            return replace(connector, state=State.ACTIVATING if connector.should_run else State.STOPPED, error=None)
+        case EventType.FAILED:
+            return replace(connector, state=State.STOPPED, error=Failure(data["code"], data["message"]))
+        case EventType.DRAINED:
+            if connector.generation is None or connector.generation.number != data["generation"]:
+                return connector
+            progress = {LaneNumber(int(lane)): Cursor.decode(text) for lane, text in data["progress"].items()}
+            return replace(connector, drained=progress)
+        case EventType.DELETED:
+            return replace(connector, deleted_at=at, should_run=False)
+    return connector

@@ -1,0 +1,26 @@
+"""Pure: the names of our streams in the database."""
+
+from __future__ import annotations
+
+INDEX = "$sinkworker"
+"""Names the id of every connector that was ever created, in that order."""
+
+CHECKPOINT_TYPE = "$conn-ctrl-checkpoint"
+"""Type of a checkpoint event (contract §7.1)."""
+
+CHECKPOINTS_KEPT = 10
+
+
+def of_connector(connector_id: str) -> str:
+    """The connector's own events."""
+    return f"{INDEX}/{connector_id}"
+
+
+def checkpoints(connector_id: str) -> str:
+    """The connector's positions, where the original has them."""
+    return f"$connectors/{connector_id}/checkpoints"
+
+
+def of_native_connector(connector_id: str) -> str:
+    """Where the server's own plugin keeps a connector of that id. Never written by us: it would run the sink itself."""
+    return f"$connectors/{connector_id}"
