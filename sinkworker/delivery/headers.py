@@ -1,0 +1,140 @@
+"""Pure: the Kafka headers of a record (contract §4.2). Runs for every record.
+
+One value for each name: what the system says outranks the event's metadata, which outranks the default headers.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+from kurrentdbclient.protos.v1 import streams_pb2
+
+from sinkworker import metadata as event_metadata
+from sinkworker.connectors.settings import SinkSettings
+
+RecordedEvent = streams_pb2.ReadResp.ReadEvent.RecordedEvent
+
+USER_PREFIX = "esdb-record-headers-"
+TICKS_PER_SECOND = 10_000_000
+"""The database counts time in units of 100 ns since 1970."""
+
+SYSTEM_NAMES = frozenset(
+    {
+        "esdb-request-id",
+        "esdb-request-date",
+        "esdb-connector-id",
+        "esdb-record-id",
+        "esdb-record-timestamp",
+        "esdb-record-redacted",
+        "esdb-record-stream-id",
+        "esdb-record-stream-revision",
+        "esdb-record-log-position",
+        "esdb-record-schema-subject",
+        "esdb-record-schema-type",
+        "esdb-record-is-transformed",
+    }
+)
+"""Names that no default header may take, so that where a record comes from can be trusted."""
+
+_SCHEMA_TYPES = {"json": b"json", "protobuf": b"protobuf", "avro": b"avro", "bytes": b"bytes"}
+
+
+class HeaderBuilder:
+    """Builds the headers of one connector's records. Not for use from several threads."""
+
+    def __init__(self, connector_id: str, settings: SinkSettings) -> None:
+        self._connector_id = ("esdb-connector-id", connector_id.encode())
+        self._ignore_system = settings.ignore_system_headers
+        defaults = {
+            name: value.encode() for name, value in settings.default_headers.items() if name not in SYSTEM_NAMES
+        }
+        self._defaults = [(name, value) for name, value in defaults.items() if not name.startswith(USER_PREFIX)]
+        self._contested_defaults = [each for each in defaults.items() if each[0].startswith(USER_PREFIX)]
+        self._timestamp = _Timestamps()
+
+    def build(self, event: RecordedEvent, request_date: bytes) -> list[tuple[str, bytes]]:
+        """The headers of `event`, where `request_date` is the time of its processing as `iso_date` writes it."""
+        facts = event.metadata
+        custom = event.custom_metadata
+        values = event_metadata.parsed(custom) if custom else {}
+        headers = [
+            ("esdb-request-id", _request_id()),
+            ("esdb-request-date", request_date),
+            self._connector_id,
+            ("esdb-record-id", event.id.string.encode()),
+            ("esdb-record-timestamp", self._timestamp(int(facts["created"]))),
+            _NOT_REDACTED,
+            ("esdb-record-stream-id", event.stream_identifier.stream_name),
+            ("esdb-record-stream-revision", b"%d" % event.stream_revision),
+            ("esdb-record-log-position", b"%d" % event.commit_position),
+            ("esdb-record-schema-subject", facts["type"].encode()),
+            ("esdb-record-schema-type", _schema_type(facts["content-type"], values)),
+        ]
+        for name, value in values.items():
+            if self._ignore_system and name[:1] == "$":
+                continue
+            text = value if type(value) is str else event_metadata.as_text(value)
+            if text is not None:
+                headers.append((USER_PREFIX + name, text.encode()))
+        if self._contested_defaults:
+            taken = {name for name, _ in headers}
+            headers += [default for default in self._contested_defaults if default[0] not in taken]
+        headers += self._defaults
+        return headers
+
+
+def iso_date(ticks: int) -> bytes:
+    """The moment so many 100 ns after 1970 as headers show it: `2024-08-14T14:53:22.6213572+00:00`."""
+    second, fraction = divmod(ticks, TICKS_PER_SECOND)
+    return _second_text(second) + b".%07d+00:00" % fraction
+
+
+def now() -> bytes:
+    """The present as headers show it."""
+    return iso_date(time.time_ns() // 100)
+
+
+_NOT_REDACTED = ("esdb-record-redacted", b"false")
+
+
+class _Timestamps:
+    """`iso_date` that remembers the last second: consecutive records mostly share it."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = b""
+
+    def __call__(self, ticks: int) -> bytes:
+        second, fraction = divmod(ticks, TICKS_PER_SECOND)
+        if second != self._second:
+            self._second, self._text = second, _second_text(second)
+        return b"%b.%07d+00:00" % (self._text, fraction)
+
+
+def _second_text(second: int) -> bytes:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+
+
+def _request_id() -> bytes:
+    """A random UUID, version 4. `uuid.uuid4` costs as much as all other headers together."""
+    digits = b"%032x" % random.getrandbits(128)  # unique, not secret; reseeded in a forked process
+    return b"%b-%b-4%b-%b%b-%b" % (
+        digits[:8],
+        digits[8:12],
+        digits[13:16],
+        _VARIANTS[digits[16]],
+        digits[17:20],
+        digits[20:],
+    )
+
+
+_VARIANTS = {digit: b"89ab"[digit & 3 : (digit & 3) + 1] for digit in b"0123456789abcdef"}
+
+
+def _schema_type(content_type: str, values: dict[str, object]) -> bytes:
+    """`$schema.format` where the event names one, else what its content flag says."""
+    named = values.get("$schema.format")
+    if isinstance(named, str) and named.lower() in _SCHEMA_TYPES:
+        return _SCHEMA_TYPES[named.lower()]
+    return b"json" if content_type == "application/json" else b"bytes"
