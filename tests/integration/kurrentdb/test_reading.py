@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 import pytest
@@ -112,15 +113,15 @@ def test_a_position_beyond_the_head_is_no_error(client: KurrentDBClient, log: li
 def test_filters_choose_by_type_and_stream(client: KurrentDBClient, log: list[RecordedEvent]) -> None:
     category = log[0].stream_name.partition("-")[0]
 
-    def read(**options: object) -> list[uuid.UUID]:
-        return [e.id for e in client.read_all(**options)]  # type: ignore[arg-type,call-overload]
+    def read(**options: Any) -> list[uuid.UUID]:
+        return [e.id for e in client.read_all(**options)]
 
     even = [e.id for e in log if e.type.endswith("0")]
     assert read(filter_include=[f"{category}0"]) == even
     assert read(filter_include=[category], filter_by_prefix=True) == [e.id for e in log]
     first = [e.id for e in log if e.stream_name.endswith("-0")]
     assert read(filter_include=[f"{category}-0"], filter_by_stream_name=True) == first
-    prefix = {"filter_include": [f"{category}-0", f"{category}-1"], "filter_by_stream_name": True}
+    prefix: dict[str, Any] = {"filter_include": [f"{category}-0", f"{category}-1"], "filter_by_stream_name": True}
     assert len(read(**prefix, filter_by_prefix=True)) == 20
     kept = read(filter_exclude=[f"{category}0", "Tested", r"\$.+"], commit_position=log[0].commit_position, limit=15)
     assert kept == [e.id for e in log if e.type.endswith("1")]

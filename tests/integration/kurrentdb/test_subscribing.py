@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from kurrentdbclient import CaughtUp, Checkpoint, KurrentDBClient, RecordedEvent, StreamState
@@ -84,7 +85,7 @@ def test_a_position_beyond_the_head_stays_silent_below_it(alone: KurrentDBClient
     beyond = last + 200_000
     with alone.subscribe_to_all(commit_position=beyond, include_caught_up=True) as subscription:
         assert isinstance(next(subscription), CaughtUp)
-        positions = []
+        positions: list[int] = []
         while not positions or positions[-1] <= beyond:
             positions.append(alone.append_to_stream("a-1", current_version=ANY, events=events(100)))
         assert next(subscription).commit_position > beyond
@@ -95,8 +96,8 @@ def test_filters_pass_what_they_name(alone: KurrentDBClient) -> None:
         alone.append_to_stream(f"{'ab'[number % 2]}-1", current_version=ANY, events=event(number, f"T{number % 3}"))
     alone.append_to_stream("$system", current_version=ANY, events=event(9, "$T"))
 
-    def passed(**options: object) -> list[int]:
-        with alone.subscribe_to_all(**options, include_caught_up=True) as subscription:  # type: ignore[arg-type]
+    def passed(**options: Any) -> list[int]:
+        with alone.subscribe_to_all(**options, include_caught_up=True) as subscription:
             return numbers(until_caught_up(subscription))
 
     assert passed() == [0, 1, 2, 3, 4, 5]
@@ -111,7 +112,7 @@ def test_filters_pass_what_they_name(alone: KurrentDBClient) -> None:
 def test_a_filtered_subscription_has_checkpoints_in_catch_up_and_live(alone: KurrentDBClient) -> None:
     alone.append_to_stream("a-1", current_version=ANY, events=events(25))
     positions = [e.commit_position for e in alone.get_stream("a-1")]
-    options = {"filter_include": ["Nothing"], "window_size": 5, "checkpoint_interval_multiplier": 2}
+    options: dict[str, Any] = {"filter_include": ["Nothing"], "window_size": 5, "checkpoint_interval_multiplier": 2}
     with alone.subscribe_to_all(**options, include_checkpoints=True, include_caught_up=True) as subscription:
         caught = until_caught_up(subscription)
         assert all(isinstance(e, Checkpoint) for e in caught)
@@ -125,7 +126,7 @@ def test_a_filtered_subscription_has_checkpoints_in_catch_up_and_live(alone: Kur
 
 def test_an_unfiltered_subscription_has_no_checkpoints(alone: KurrentDBClient) -> None:
     alone.append_to_stream("a-1", current_version=ANY, events=events(500))
-    options = {"filter_exclude": [], "window_size": 1, "checkpoint_interval_multiplier": 1}
+    options: dict[str, Any] = {"filter_exclude": [], "window_size": 1, "checkpoint_interval_multiplier": 1}
     with alone.subscribe_to_all(**options, include_checkpoints=True, include_caught_up=True) as subscription:
         assert not [e for e in until_caught_up(subscription) if isinstance(e, Checkpoint)]
 
@@ -133,7 +134,7 @@ def test_an_unfiltered_subscription_has_no_checkpoints(alone: KurrentDBClient) -
 def test_resuming_from_any_checkpoint_or_event_loses_nothing(alone: KurrentDBClient) -> None:
     for number in range(60):
         alone.append_to_stream("a-1", current_version=ANY, events=event(number, f"T{number % 7 == 0}"))
-    options = {"filter_include": ["TTrue"], "window_size": 3, "checkpoint_interval_multiplier": 1}
+    options: dict[str, Any] = {"filter_include": ["TTrue"], "window_size": 3, "checkpoint_interval_multiplier": 1}
     with alone.subscribe_to_all(**options, include_checkpoints=True, include_caught_up=True) as subscription:
         everything = until_caught_up(subscription)
     for index, place in enumerate(everything):
