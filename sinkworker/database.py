@@ -94,7 +94,7 @@ class Database:
         Durable on return. Raises WrongRevision when the stream ends elsewhere. After Unavailable the outcome is
         unknown; the same events (by id) with the same expectation may be appended again, which writes them once.
         """
-        with self._translated(f"append to {stream}") as client:
+        with self.translated(f"append to {stream}") as client:
             try:
                 position = client.append_to_stream(
                     stream,
@@ -153,11 +153,11 @@ class Database:
         Keeps the rest of the stream's metadata: in a deleted stream that is what hides its former events.
         """
         while True:
-            with self._translated(f"read the metadata of {stream}") as client:
+            with self.translated(f"read the metadata of {stream}") as client:
                 metadata, version = client.get_stream_metadata(stream, timeout=self._timeout_s)
             if metadata.get("$maxCount") == count:
                 return
-            with self._translated(f"set the metadata of {stream}") as client:
+            with self.translated(f"set the metadata of {stream}") as client:
                 try:
                     client.set_stream_metadata(
                         stream,
@@ -173,7 +173,7 @@ class Database:
         """Soft-delete the stream: reads find none, a later append goes on with its numbers. Repeatable."""
         if self.last_event(stream) is None:
             return
-        with self._translated(f"delete {stream}") as client:
+        with self.translated(f"delete {stream}") as client:
             try:
                 client.delete_stream(stream, current_version=StreamState.ANY, timeout=self._timeout_s)
             except (theirs.NotFoundError, theirs.StreamIsDeletedError):
@@ -188,14 +188,14 @@ class Database:
             client.close()
 
     def _get_stream(self, stream: str, **options: Any) -> list[StoredEvent]:
-        with self._translated(f"read {stream}") as client:
+        with self.translated(f"read {stream}") as client:
             try:
                 return [_stored(event) for event in client.get_stream(stream, timeout=self._timeout_s, **options)]
             except theirs.NotFoundError:
                 return []
 
     def _get_all(self, **options: Any) -> list[StoredEvent]:
-        with self._translated("read $all") as client:
+        with self.translated("read $all") as client:
             # no excludes: the client would leave out system events, on which positions may rest
             return [_stored(event) for event in client.get_all(filter_exclude=(), timeout=self._timeout_s, **options)]
 
@@ -220,7 +220,8 @@ class Database:
             raise self._ours(exc, "connect") from exc
 
     @contextmanager
-    def _translated(self, what: str) -> Iterator[_Client]:
+    def translated(self, what: str) -> Iterator[_Client]:
+        """Inside, what the client raises becomes ours; `what` completes "did not …". For subscriptions, too."""
         try:
             yield self._connected()
         except theirs.KurrentDBClientError as exc:

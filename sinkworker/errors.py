@@ -1,4 +1,4 @@
-"""Every error we raise, split by what the caller does next. Library errors are translated once, in the owning adapter."""
+"""Every error we raise, split by what the caller does next. Library errors are translated once, by their adapter."""
 
 from __future__ import annotations
 

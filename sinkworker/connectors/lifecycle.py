@@ -123,6 +123,8 @@ class Connector:
     instance: str = ""
     """Who took over last."""
     generation: GenerationInfo | None = None
+    drained_revision: Revision | None = None
+    """Of the event that gave `drained`. One older than the epoch says that the epoch did not end in order."""
     drained: Mapping[LaneNumber, Cursor] = field(default_factory=dict)
     """Progress of the lanes that were ahead of the checkpoint when it last stopped or changed hands (R9)."""
 
@@ -236,7 +238,7 @@ def _changed(connector: Connector, fact: Fact, at: datetime) -> Connector:
             if connector.generation is None or connector.generation.number != data["generation"]:
                 return connector
             progress = {LaneNumber(int(lane)): Cursor.decode(text) for lane, text in data["progress"].items()}
-            return replace(connector, drained=progress)
+            return replace(connector, drained=progress, drained_revision=fact.revision)
         case EventType.DELETED:
             return replace(connector, deleted_at=at, should_run=False)
     return connector

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sinkworker.ledger.contract import Batch
@@ -72,6 +73,7 @@ class Window:
         """The ledger has taken the acknowledgement of the first batch: forget it."""
         return self._in_flight.popleft()
 
-    def forget_unstarted(self) -> None:
-        """Give back what was handed out and not started: whoever claims next is handed it again."""
-        self._handed.clear()
+    @property
+    def in_flight(self) -> Sequence[InFlight]:
+        """The batches that have started, in order."""
+        return self._in_flight

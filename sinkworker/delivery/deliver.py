@@ -1,0 +1,369 @@
+"""One activation: claim lanes, produce their batches in order, await every confirmation, acknowledge, let go."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sinkworker.delivery.producer import LaneProducer, Outgoing
+from sinkworker.delivery.window import InFlight, Window
+from sinkworker.errors import Misconfigured, SinkworkerError, Stale, Transient, Unavailable, Undeliverable
+from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Ledger
+from sinkworker.model import Cursor, Epoch, LaneNumber, Layout, Revision
+
+log = logging.getLogger(__name__)
+
+BATCHES_PER_ACTIVATION = 16
+"""Most batches of a lane that one activation delivers before it lets others have the worker."""
+
+POLL_S = 0.05
+LEDGER_RETRY_S = 0.2
+
+NO_PROGRESS_TRIES = 3
+"""Times that a fresh producer is tried on the same batch after an error that blames no record."""
+
+FIRST_BACK_OFF_MS = 1_000
+LONGEST_BACK_OFF_MS = 30_000
+
+
+class Outlet(Protocol):
+    """Where a connector's records go: its settings made ready for producing, and the producer that goes with them."""
+
+    in_flight_batches: int
+    failures: int
+    """Activations in a row that Kafka did not confirm anything for: what the back-off grows with."""
+
+    @property
+    def producer(self) -> LaneProducer:
+        """The long-lived producer; a new one after `discard`."""
+
+    def discard(self) -> None:
+        """Purge and close the producer (R5)."""
+
+    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing]:
+        """The batch's records as Kafka messages, in order. Raises Undeliverable for one that cannot be built."""
+
+
+class _LetGo(Exception):
+    """Inside an activation: stop working on every lane; they are activated again after the delay."""
+
+    def __init__(self, reason: SinkworkerError | None, delay_ms: int = 0) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+        self.delay_ms = delay_ms
+
+
+class _Refused(Exception):
+    """Inside an activation: the producer met a refusal and must not go on."""
+
+
+@dataclass(slots=True)
+class _HeldLane:
+    granted: Granted
+    window: Window
+    contact: float
+    """Monotonic time of the last answer to a call under this claim, which renewed it."""
+    handed: int = 0
+    drained: bool = False
+    """The ledger had nothing more to hand out when it was asked last."""
+
+    @property
+    def claim(self) -> Claim:
+        return self.granted.claim
+
+
+@dataclass(slots=True)
+class Delivered:
+    """What an activation did: the readable result of its task."""
+
+    batches: int = 0
+    records: int = 0
+    first: Cursor | None = None
+    last: Cursor | None = None
+    lanes: list[int] = field(default_factory=list)
+    again: list[Activation] = field(default_factory=list)
+    """Activations to send for lanes that still have work."""
+
+    def count(self, batch: Batch) -> None:
+        self.batches += 1
+        self.records += batch.count
+        self.first = batch.last if self.first is None else min(self.first, batch.last)
+        self.last = batch.last if self.last is None else max(self.last, batch.last)
+
+    def summary(self) -> dict[str, Any]:
+        """JSON for Flower: counts and positions, no payloads."""
+        return {
+            "lanes": self.lanes,
+            "batches": self.batches,
+            "records": self.records,
+            "first_position": self.first.commit if self.first else None,
+            "last_position": self.last.commit if self.last else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long an activation may take, in seconds."""
+
+    activation_s: float = 2.0
+    """After this much work it asks for no more batches."""
+    delivery_timeout_s: float = 30.0
+    """Without any confirmation for this long it purges its producer and lets go."""
+    drain_timeout_s: float = 4.0
+    """How long confirmations are awaited once the process has been told to stop."""
+    lease_s: float = 10.0
+    """How long a claim lasts without a word to the ledger."""
+
+
+class Delivery:
+    """One activation of one or several lanes of a connector, from claim to release.
+
+    `run` answers what was delivered. It raises Transient when Kafka did not confirm in time, Undeliverable when a
+    record stops the connector (P5), Unavailable when the ledger was lost; in each case the lanes are free again, and
+    nothing is acknowledged that Kafka has not confirmed (P1).
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        outlet: Callable[[Revision], Outlet],
+        bounds: Bounds,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._ledger = ledger
+        self._outlet_for = outlet
+        self._bounds = bounds
+        self._stopping = stopping
+        self._lanes: dict[LaneNumber, _HeldLane] = {}
+        self._outlet: Outlet | None = None
+        self.done = Delivered()
+        self._careful = False
+        """After a refusal every record goes alone and is awaited, so that the guilty one is found (R7)."""
+        self._tries = 0
+
+    def run(self, epoch: Epoch, activations: Sequence[Activation]) -> Delivered:
+        for activation in activations:
+            self._claim(epoch, activation)
+        try:
+            if self._lanes:
+                self._open()
+                self._work()
+        except _LetGo as exc:
+            self._free_all(exc.delay_ms)
+            if exc.reason is not None:
+                raise exc.reason from exc
+        except (Undeliverable, Misconfigured) as exc:
+            if self._lanes:
+                self._condemn(next(iter(self._lanes.values())), exc)
+            raise
+        except SinkworkerError:
+            self._free_all(FIRST_BACK_OFF_MS)
+            raise
+        return self.done
+
+    # -- claiming and letting go
+
+    def _claim(self, epoch: Epoch, activation: Activation) -> None:
+        try:
+            granted = self._ledger.claim(epoch, activation, secrets.token_hex(8))
+        except Stale as exc:
+            log.debug("%s", exc)  # a second copy of the task, or an old one: both are usual
+            return
+        self._lanes[activation.lane] = _HeldLane(granted, Window(1), time.monotonic())
+        self.done.lanes.append(activation.lane)
+
+    def _open(self) -> None:
+        revision = next(iter(self._lanes.values())).granted.settings
+        self._outlet = self._outlet_for(revision)
+        for held in self._lanes.values():
+            held.window = Window(self._outlet.in_flight_batches)
+
+    def _release(self, held: _HeldLane) -> None:
+        """Free a lane with nothing in flight; what its mailbox holds by now is for another activation."""
+        del self._lanes[held.claim.lane]
+        with contextlib.suppress(Stale, Unavailable):  # not told: the lease runs out and the reaper takes over
+            again = self._ledger.release(held.claim)
+            if again is not None:
+                self.done.again.append(again)
+
+    def _free_all(self, delay_ms: int) -> None:
+        """Free every lane. What the producer may still send belongs to the claims, so it is purged first (R5)."""
+        if self._outlet is not None and any(not held.window.idle for held in self._lanes.values()):
+            self._outlet.discard()
+        for held in list(self._lanes.values()):
+            if delay_ms:
+                del self._lanes[held.claim.lane]
+                with contextlib.suppress(Stale, Unavailable):
+                    self._ledger.fail(held.claim, delay_ms)
+            else:
+                self._release(held)
+
+    def _condemn(self, held: _HeldLane, reason: SinkworkerError) -> None:
+        """The connector cannot go on at this lane's head: say so in the ledger, and let go of everything (P5)."""
+        if self._outlet is not None and any(not each.window.idle for each in self._lanes.values()):
+            self._outlet.discard()
+        del self._lanes[held.claim.lane]
+        with contextlib.suppress(Stale, Unavailable):
+            self._ledger.condemn(held.claim, json.dumps({"code": reason.code, "message": str(reason)}))
+        self._free_all(0)
+
+    # -- the work
+
+    def _work(self) -> None:
+        assert self._outlet is not None
+        self._started = self._progress_at = time.monotonic()
+        self._confirmations = self._outlet.producer.confirmations
+        while self._lanes:
+            try:
+                for held in list(self._lanes.values()):
+                    self._turn(self._outlet, held)
+                if any(not held.window.idle for held in self._lanes.values()):
+                    self._poll(self._outlet)
+            except _Refused:
+                self._after_refusal(self._outlet)
+
+    def _turn(self, outlet: Outlet, held: _HeldLane) -> None:
+        try:
+            self._exchange(outlet, held)
+        except Stale:
+            # The lane has another owner, or the ledger another past.
+            if not held.window.idle:
+                raise _LetGo(None) from None
+            self._release(held)
+            return
+        except Unavailable as exc:
+            self._wait_for_ledger(outlet, held, exc)
+            return
+        while (flight := held.window.start()) is not None:
+            self._produce(outlet, held, flight)
+        if held.window.idle:
+            self._release(held)
+
+    def _exchange(self, outlet: Outlet, held: _HeldLane) -> None:
+        """Acknowledge what is confirmed and fetch what there is room for, in one call; or only renew the claim."""
+        ready = held.window.ackable()
+        now = time.monotonic()
+        spent = (
+            held.handed >= BATCHES_PER_ACTIVATION or now - self._started > self._bounds.activation_s or self._stopping()
+        )
+        wanted = 0 if spent or (held.drained and not ready) else held.window.room + len(ready)
+        if not ready and not wanted and now - held.contact < self._bounds.lease_s / 3:
+            return
+        # Only what is confirmed to the last record is acknowledged (P1).
+        numbers = [flight.batch.number for flight in ready]
+        batches = self._ledger.ack_and_next(held.claim, numbers, held.window.after, wanted)
+        held.contact = time.monotonic()
+        self._count(outlet, held, ready)
+        held.drained = len(batches) < wanted
+        held.handed += len(batches)
+        held.window.hand(batches)
+
+    def _count(self, outlet: Outlet, held: _HeldLane, acked: Sequence[InFlight]) -> None:
+        for flight in acked:
+            held.window.acked()
+            self.done.count(flight.batch)
+            self._tries = 0
+            outlet.failures = 0
+
+    def _produce(self, outlet: Outlet, held: _HeldLane, flight: InFlight) -> None:
+        try:
+            for message in outlet.messages(flight.batch, held.granted.layout):
+                # R6: until one record is confirmed on a partition, no other of this producer may be on its way there.
+                alone = self._careful or not outlet.producer.primed(message.partition)
+                if not outlet.producer.send(flight, message):
+                    raise _Refused
+                if alone:
+                    while flight.outstanding:
+                        self._poll(outlet)
+        except Undeliverable as exc:
+            self._settle(outlet)
+            self._condemn(held, exc)
+            raise
+        flight.complete = True
+
+    def _settle(self, outlet: Outlet) -> None:
+        """Deliver and acknowledge what precedes a record that cannot be built: everything before it counts (P5)."""
+        while any(flight.outstanding for held in self._lanes.values() for flight in held.window.in_flight):
+            self._poll(outlet)
+        for held in self._lanes.values():
+            ready = held.window.ackable()
+            with contextlib.suppress(Stale, Unavailable):
+                self._ledger.ack_and_next(held.claim, [flight.batch.number for flight in ready], held.window.after, 0)
+                self._count(outlet, held, ready)
+
+    def _poll(self, outlet: Outlet) -> None:
+        """Serve reports for a moment, keep the claims alive, and see whether Kafka refused or fell silent."""
+        producer = outlet.producer
+        producer.poll(POLL_S)
+        if producer.refusal is not None:
+            raise _Refused
+        now = time.monotonic()
+        if producer.confirmations != self._confirmations:
+            self._confirmations = producer.confirmations
+            self._progress_at = now
+        else:
+            self._check_silence(outlet, now - self._progress_at)
+        for held in self._lanes.values():
+            if now - held.contact > self._bounds.lease_s / 3:
+                self._renew(outlet, held)
+
+    def _renew(self, outlet: Outlet, held: _HeldLane) -> None:
+        try:
+            self._ledger.next(held.claim, held.window.after, 0)
+        except Stale:
+            raise _LetGo(None) from None
+        except Unavailable as exc:
+            self._wait_for_ledger(outlet, held, exc)
+        else:
+            held.contact = time.monotonic()
+
+    # -- trouble
+
+    def _wait_for_ledger(self, outlet: Outlet, held: _HeldLane, exc: Unavailable) -> None:
+        """Call again in a moment, as long as the claim certainly lasts."""
+        if time.monotonic() - held.contact > self._bounds.lease_s * 0.8:
+            raise _LetGo(exc, FIRST_BACK_OFF_MS) from exc
+        outlet.producer.poll(LEDGER_RETRY_S)
+
+    def _check_silence(self, outlet: Outlet, silent_s: float) -> None:
+        trouble = outlet.producer.trouble
+        cause = f" ({trouble.str()})" if trouble is not None else ""
+        if outlet.producer.shut_out and silent_s > self._bounds.lease_s / 3:
+            raise Misconfigured(
+                f"Kafka refuses the connection{cause}.",
+                hint="Check the connector's `authentication:` settings.",
+                code="kafka-authentication",
+            )
+        patience_s = self._bounds.drain_timeout_s if self._stopping() else self._bounds.delivery_timeout_s
+        if silent_s > patience_s:
+            outlet.failures += 1
+            delay_ms = min(FIRST_BACK_OFF_MS << min(outlet.failures - 1, 10), LONGEST_BACK_OFF_MS)
+            raise _LetGo(
+                Transient(f"Kafka has not confirmed anything for {silent_s:.0f} s{cause}.", code="kafka-unavailable"),
+                delay_ms,
+            )
+
+    def _after_refusal(self, outlet: Outlet) -> None:
+        refusal = outlet.producer.refusal
+        assert refusal is not None
+        if self._careful and refusal.permanent:
+            reason = Undeliverable(str(refusal), code=refusal.error.name())
+            self._condemn(self._lanes[refusal.lane], reason)
+            raise reason
+        self._tries += 1
+        if self._tries > NO_PROGRESS_TRIES:
+            raise _LetGo(Transient(str(refusal), code=refusal.error.name()), FIRST_BACK_OFF_MS)
+        log.warning("%s The records in flight are sent again one by one.", refusal)
+        outlet.discard()
+        self._confirmations = 0
+        self._careful = True
+        for held in self._lanes.values():
+            held.window = Window(1)
+            held.handed = 0
+            held.drained = False

@@ -1,0 +1,174 @@
+"""The idempotent producer: one long-lived instance per process and connector revision, never made before a fork."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from sinkworker.delivery.topics import CRITICAL_ONLY
+from sinkworker.delivery.window import InFlight
+from sinkworker.model import LaneNumber
+
+_LOG = logging.getLogger("sinkworker.librdkafka")
+
+LOCAL_QUEUE_WAIT_S = 0.05
+PARTITION_UNASSIGNED = -1
+
+_PERMANENT = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.UNSUPPORTED_COMPRESSION_TYPE,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
+    }
+)
+"""Answers that trying again does not change."""
+
+_REFUSED_CONNECTIONS = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One Kafka message to be, and where its record stands in the log."""
+
+    record_id: str
+    stream: str
+    type: str
+    position: int
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+    partition: int
+    """Where librdkafka's default partitioner puts a keyed record; where an unkeyed one is put explicitly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Kafka, or the client library on its behalf, did not take a record."""
+
+    lane: LaneNumber
+    record: Outgoing
+    error: KafkaError
+
+    @property
+    def permanent(self) -> bool:
+        return self.error.code() in _PERMANENT
+
+    def __str__(self) -> str:
+        record = self.record
+        return (
+            f"Kafka refuses record {record.record_id} of stream {record.stream!r} (type {record.type!r}, position "
+            f"{record.position}): {self.error.str()} ({self.error.name()})."
+        )
+
+
+class LaneProducer:
+    """librdkafka's idempotent producer with what delivery needs to know of its reports.
+
+    After the first refusal (`refusal`) it must not be used for anything but `abandon`: a gap in its sequence would let
+    later records overtake the refused one.
+    """
+
+    def __init__(self, topic: str, options: Mapping[str, Any], max_message_bytes: int) -> None:
+        self.refusal: Refusal | None = None
+        self.trouble: KafkaError | None = None
+        """The last connection error, None again after a confirmation: what it is waiting for."""
+        self.confirmations = 0
+        self._topic = topic
+        self._primed: set[int] = set()
+        self._producer = Producer(
+            {
+                **options,
+                # What librdkafka refuses in the middle of a sequence must not be overtaken: fatal instead of a gap.
+                "enable.gapless.guarantee": True,
+                # R7: Kafka refuses whole requests; a request stays within what the topic takes.
+                "batch.size": min(1_000_000, max_message_bytes),
+                # The broker judges the compressed size, so the client must not judge the plain one more strictly.
+                "message.max.bytes": min(1_000_000_000, max(1_000_000, max_message_bytes * 10)),
+                "error_cb": self._on_error,
+                "log_level": CRITICAL_ONLY,
+            },
+            logger=_LOG,
+        )
+
+    def primed(self, partition: int) -> bool:
+        """Whether a record of this producer has been confirmed on the partition (R6)."""
+        return partition in self._primed
+
+    def send(self, flight: InFlight, record: Outgoing) -> bool:
+        """Hand a record over; its report counts down `flight.outstanding`. False once something was refused."""
+        while self.refusal is None:
+            try:
+                self._producer.produce(
+                    self._topic,
+                    value=record.value,
+                    key=record.key,
+                    # A keyed record's partition is librdkafka's to choose, as with the original (contract §2.2).
+                    partition=record.partition if record.key is None else PARTITION_UNASSIGNED,
+                    headers=record.headers,  # type: ignore[arg-type]  # lists are invariant: these are bytes, not any
+                    on_delivery=partial(self._on_report, flight, record),
+                )
+            except BufferError:
+                self._producer.poll(LOCAL_QUEUE_WAIT_S)
+            except KafkaException as exc:
+                self.refusal = Refusal(flight.batch.lane, record, exc.args[0])
+            else:
+                flight.outstanding += 1
+                return True
+        return False
+
+    def poll(self, timeout_s: float) -> None:
+        """Serve delivery reports; returns early when there are some."""
+        self._producer.poll(timeout_s)
+
+    def abandon(self) -> None:
+        """Purge what was not confirmed and close: a purged producer's sequence has a gap (R5)."""
+        self._producer.purge(in_queue=True, in_flight=True, blocking=True)
+        self._close()
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Close after all is confirmed; what is not by then is purged."""
+        deadline = time.monotonic() + timeout_s
+        while len(self._producer) and time.monotonic() < deadline:
+            self._producer.poll(LOCAL_QUEUE_WAIT_S)
+        self.abandon()
+
+    def _close(self) -> None:
+        self._producer.poll(0)
+        self._producer.close()
+
+    def _on_report(self, flight: InFlight, record: Outgoing, error: KafkaError | None, _message: Message) -> None:
+        if error is None:
+            flight.outstanding -= 1
+            self.confirmations += 1
+            self.trouble = None
+            self._primed.add(record.partition)
+        elif self.refusal is None:
+            self.refusal = Refusal(flight.batch.lane, record, error)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if self.trouble is None or self.trouble.code() not in _REFUSED_CONNECTIONS:
+            self.trouble = error
+
+    @property
+    def shut_out(self) -> bool:
+        """The brokers refuse the connection itself: waiting does not help."""
+        return self.trouble is not None and self.trouble.code() in _REFUSED_CONNECTIONS

@@ -1,0 +1,118 @@
+"""What the scheduler and the workers have to know of a topic before they use it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public names, but the package has no __all__
+    AdminClient,
+    ConfigResource,
+    TopicMetadata,
+)
+
+from sinkworker.errors import Misconfigured, Unavailable
+
+DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
+"""Kafka's default of the topic setting `max.message.bytes`, for brokers that do not show it."""
+
+CRITICAL_ONLY = 2
+"""librdkafka's own log lines below this syslog level repeat what its errors tell us."""
+
+_CLIENT_OPTIONS = ("bootstrap.servers", "security.protocol", "broker.address.family", "client.id")
+_LOG = logging.getLogger("sinkworker.librdkafka")
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as its brokers describe it."""
+
+    name: str
+    partitions: int
+    max_message_bytes: int
+
+
+def describe_topic(name: str, options: Mapping[str, Any], timeout_s: float = 5.0) -> Topic:
+    """Ask the brokers. Raises Unavailable without an answer, Misconfigured without a topic or access to it.
+
+    `options` are the producer's. A missing topic is left to the broker to create where its `auto.create.topics.enable`
+    says so, as it would for any producer.
+    """
+    common = {
+        key: value for key, value in options.items() if key in _CLIENT_OPTIONS or key.startswith(("sasl.", "ssl."))
+    }
+    faults: list[KafkaError] = []
+    client: dict[str, Any] = {**common, "error_cb": faults.append, "log_level": CRITICAL_ONLY}
+    admin = AdminClient(client, logger=_LOG)
+    servers = options["bootstrap.servers"]
+    try:
+        cluster = admin.list_topics(timeout=timeout_s)
+        found = cluster.topics.get(name)
+        if found is None and _broker_creates_topics(admin, timeout_s):
+            found = admin.list_topics(name, timeout=timeout_s).topics.get(name)
+    except KafkaException as exc:
+        admin.poll(0)
+        raise _translated(exc.args[0], faults, servers) from exc
+    _check_found(name, found, servers)
+    assert found is not None
+    return Topic(name, len(found.partitions), _max_message_bytes(admin, name, timeout_s))
+
+
+def _translated(error: KafkaError, faults: list[KafkaError], servers: str) -> Unavailable | Misconfigured:
+    refused = [fault for fault in faults if fault.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL)]
+    if refused:
+        return Misconfigured(
+            f"Kafka at {servers} refuses the connection: {refused[0].str()}.",
+            hint="Check the connector's `authentication:` settings.",
+            code="kafka-authentication",
+        )
+    return Unavailable(
+        f"Kafka at {servers} does not answer ({error.str()}).",
+        hint="Check `bootstrapServers` and that the brokers run.",
+        code="kafka-unavailable",
+    )
+
+
+def _check_found(name: str, found: TopicMetadata | None, servers: str) -> None:
+    if found is not None and found.error is not None:
+        code = found.error.code()
+        if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise Misconfigured(
+                f"The topic {name!r} may not be used with these credentials.",
+                hint="Grant the user Describe and Write on it.",
+                code="topic-authorization",
+            )
+        if code not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+            raise Unavailable(f"Kafka at {servers} cannot describe the topic {name!r}: {found.error.str()}.")
+        found = None
+    if found is None or not found.partitions:
+        raise Misconfigured(
+            f"The topic {name!r} does not exist on Kafka at {servers}.",
+            hint="Create it (its partition count decides how far deliveries spread), then start the connector again.",
+            code="topic-missing",
+        )
+
+
+def _broker_creates_topics(admin: AdminClient, timeout_s: float) -> bool:
+    brokers = list(admin.list_topics(timeout=timeout_s).brokers)
+    if not brokers:
+        return False
+    settings = _settings(admin, ConfigResource(ConfigResource.Type.BROKER, str(brokers[0])), timeout_s)
+    return settings.get("auto.create.topics.enable") == "true"
+
+
+def _max_message_bytes(admin: AdminClient, name: str, timeout_s: float) -> int:
+    settings = _settings(admin, ConfigResource(ConfigResource.Type.TOPIC, name), timeout_s)
+    return int(settings.get("max.message.bytes") or DEFAULT_MAX_MESSAGE_BYTES)
+
+
+def _settings(admin: AdminClient, resource: ConfigResource, timeout_s: float) -> dict[str, str]:
+    """A resource's settings; empty where the broker does not know the call or the user may not make it."""
+    try:
+        (future,) = admin.describe_configs([resource], request_timeout=timeout_s).values()
+        return {key: entry.value for key, entry in future.result(timeout_s).items()}
+    except (KafkaException, TimeoutError):
+        return {}

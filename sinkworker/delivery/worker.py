@@ -1,0 +1,86 @@
+"""What a worker process keeps between activations: connections, ledgers, outlets."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sinkworker.config import Config
+from sinkworker.connectors import settings as connector_settings
+from sinkworker.connectors.registry import Registry
+from sinkworker.connectors.settings import SinkSettings
+from sinkworker.database import Database
+from sinkworker.delivery.deliver import Bounds, Delivery
+from sinkworker.delivery.outlet import Outlets
+from sinkworker.errors import SinkworkerError, Stale, Unavailable
+from sinkworker.ledger import redis_client
+from sinkworker.ledger.contract import Activation
+from sinkworker.ledger.redis_ledger import RedisLedger
+from sinkworker.model import Epoch, Revision
+
+log = logging.getLogger(__name__)
+
+Enqueue = Callable[[str, Epoch, Sequence[Activation]], None]
+
+
+class Worker:
+    """One worker process. Not for use by several threads."""
+
+    def __init__(self, config: Config, enqueue: Enqueue, stopping: Callable[[], bool]) -> None:
+        assert config.redis_url is not None
+        assert config.kurrentdb_uri is not None
+        assert config.kafka_bootstrap_servers is not None
+        self._enqueue = enqueue
+        self._stopping = stopping
+        self._redis = redis_client.connect(config.redis_url)
+        self._database = Database(config.kurrentdb_uri)
+        self._registry = Registry(self._database)
+        self._lease_ms = int(config.claim_lease_s * 1000)
+        self._ledgers: dict[str, RedisLedger] = {}
+        self._outlets = Outlets(self._settings_at, config.in_flight_batches, config.kafka_bootstrap_servers)
+        self._bounds = Bounds(
+            activation_s=config.activation_s,
+            delivery_timeout_s=config.delivery_timeout_s,
+            drain_timeout_s=config.drain_timeout_s,
+            lease_s=config.claim_lease_s,
+        )
+
+    def activate(self, connector: str, epoch: Epoch, activations: Sequence[Activation]) -> dict[str, Any]:
+        """Deliver what these lanes hold, as far as one activation goes; a summary for people.
+
+        Raises what `Delivery.run` raises. Either way, lanes that still have work are activated again.
+        """
+        ledger = self._ledgers.get(connector)
+        if ledger is None:
+            ledger = self._ledgers[connector] = RedisLedger(self._redis, connector, self._lease_ms)
+        delivery = Delivery(
+            ledger, lambda revision: self._outlets.get(connector, revision), self._bounds, self._stopping
+        )
+        try:
+            delivery.run(epoch, activations)
+        except SinkworkerError as exc:
+            log.warning("%s", exc, extra={"connector": connector, "epoch": epoch, "lane": _lanes(activations)})
+            raise
+        finally:
+            for again in delivery.done.again:
+                with contextlib.suppress(Unavailable):  # the reaper finds the lane waiting
+                    self._enqueue(connector, epoch, [again])
+        return delivery.done.summary()
+
+    def close(self) -> None:
+        self._outlets.close()
+        self._database.close()
+        self._redis.close()
+
+    def _settings_at(self, connector_id: str, revision: Revision) -> SinkSettings:
+        """The settings that the current tenure runs with. Raises Stale when the connector runs with others by now."""
+        connector = self._registry.get(connector_id)
+        if connector is None or connector.active_settings_revision != revision:
+            raise Stale(f"Connector {connector_id} no longer runs with the settings of revision {revision}.")
+        return connector_settings.parse(connector.active_settings)
+
+
+def _lanes(activations: Sequence[Activation]) -> str:
+    return ",".join(str(activation.lane) for activation in activations)

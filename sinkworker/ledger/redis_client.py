@@ -1,0 +1,127 @@
+"""One way to connect to Redis, and how a process is woken by what happens in ledgers."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import LockError
+from redis.retry import Retry
+
+from sinkworker.config import Secret, without_password
+from sinkworker.errors import Misconfigured, SinkworkerError
+from sinkworker.ledger.redis_errors import translated
+
+CONNECT_TIMEOUT_S = 2.0
+ANSWER_TIMEOUT_S = 5.0
+LISTEN_S = 0.5
+RECONNECT_S = 0.5
+
+WAKE_PATTERN = "sink:*:wake"
+CHANGED_CHANNEL = "sinkworker:changed"
+
+
+def connect(url: Secret) -> redis.Redis:
+    """A client for ledgers: binary answers, bounded waits, no hidden repetition of a call. Connects when first used.
+
+    Raises Misconfigured for a URL that is none.
+    """
+    try:
+        client: redis.Redis = redis.Redis.from_url(
+            url.reveal(),
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=ANSWER_TIMEOUT_S,
+            health_check_interval=30,
+            # A transition whose outcome is unknown is the caller's to decide about.
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError as exc:
+        raise Misconfigured(f"REDIS_URL {without_password(url.reveal())} is not understood: {exc}.") from exc
+    return client
+
+
+def check(client: redis.Redis) -> None:
+    """Raises Unavailable or Misconfigured unless Redis answers."""
+    with translated():
+        client.ping()
+
+
+def poke(client: redis.Redis, connector_id: str) -> None:
+    """Tell the schedulers that a connector was changed. Best effort: they also look by themselves now and then."""
+    with translated():
+        client.publish(CHANGED_CHANNEL, connector_id)
+
+
+class Lease:
+    """The right to be the one scheduler of a connector, as a Redis lock that runs out by itself.
+
+    Politeness only: two schedulers at once are kept apart by their epochs (P7).
+    """
+
+    def __init__(self, client: redis.Redis, connector_id: str, lasts_s: float) -> None:
+        self._lock = client.lock(f"sink:{{{connector_id}}}:scheduler", timeout=lasts_s, thread_local=False)
+
+    def acquire(self) -> bool:
+        with translated():
+            return self._renewed() or self._lock.acquire(blocking=False)
+
+    def renew(self) -> None:
+        with translated():
+            self._renewed()
+
+    def release(self) -> None:
+        with contextlib.suppress(redis.RedisError):
+            if self._lock.local.token is not None:
+                self._lock.release()
+
+    def _renewed(self) -> bool:
+        if self._lock.local.token is None:
+            return False
+        try:
+            return bool(self._lock.reacquire())
+        except LockError:
+            return False
+
+
+class Listener(threading.Thread):
+    """Calls `wake(connector_id)` when a ledger has news, and `changed()` when the API changed a connector.
+
+    A lost message costs only time: whoever listens also looks by himself. Ends soon after `stop` is set.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        wake: Callable[[str], None],
+        changed: Callable[[], None],
+        stop: threading.Event,
+    ) -> None:
+        super().__init__(name="redis-listener", daemon=True)
+        self._client = client
+        self._wake = wake
+        self._changed = changed
+        self._told_to_stop = stop
+
+    def run(self) -> None:
+        while not self._told_to_stop.is_set():
+            try:
+                with translated():
+                    self._listen()
+            except SinkworkerError:
+                self._told_to_stop.wait(RECONNECT_S)  # whoever needs Redis says so; this thread only comes back
+
+    def _listen(self) -> None:
+        with self._client.pubsub(ignore_subscribe_messages=True) as subscription:  # type: ignore[no-untyped-call]
+            subscription.psubscribe(WAKE_PATTERN, CHANGED_CHANNEL)
+            while not self._told_to_stop.is_set():
+                message = subscription.get_message(timeout=LISTEN_S)
+                if message is None:
+                    continue
+                channel: str = message["channel"].decode()
+                if channel == CHANGED_CHANNEL:
+                    self._changed()
+                else:
+                    self._wake(channel.removeprefix("sink:{").removesuffix("}:wake"))

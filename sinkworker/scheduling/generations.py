@@ -1,0 +1,86 @@
+"""Whether a start goes on with a connector's generation or opens a new one, without I/O (R3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sinkworker.connectors.lifecycle import Connector
+from sinkworker.connectors.settings import InitialPosition, SinkSettings, generation_changes
+from sinkworker.model import Cursor, Layout, Position
+
+MOST_LANES = 64
+"""Lanes where no setting says otherwise: one for each partition, at most so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromBeginning:
+    """Everything in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromEnd:
+    """Only what is appended from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromPosition:
+    """What comes after a position that a person named; it need not be a record's."""
+
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class FromCheckpoint:
+    """Where the last generation stood."""
+
+    cursor: Cursor
+
+
+Start = FromBeginning | FromEnd | FromPosition | FromCheckpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A generation to open."""
+
+    start: Start
+    reason: str
+
+
+def opening(
+    connector: Connector, settings: SinkSettings, fingerprint: str, checkpoint: Cursor | None, partitions: int | None
+) -> Opening | None:
+    """What to open, None to go on. `partitions` is the topic's count now, None where Kafka was not asked.
+
+    Another partition count opens a generation only where nothing is ahead of the checkpoint: else the records ahead
+    would be delivered again, and the old count stays.
+    """
+    if connector.start_request is not None:
+        if connector.start_request == 0:
+            return Opening(FromBeginning(), "started from the beginning")
+        return Opening(FromPosition(connector.start_request), f"started at position {connector.start_request}")
+    generation = connector.generation
+    if generation is None or checkpoint is None:
+        earliest = settings.initial_position is InitialPosition.EARLIEST
+        return Opening(FromBeginning() if earliest else FromEnd(), f"first start, from {settings.initial_position}")
+    changes = generation_changes(generation.fingerprint, fingerprint)
+    if changes:
+        return Opening(FromCheckpoint(checkpoint), f"settings changed: {', '.join(changes)}")
+    if partitions is not None and partitions != generation.layout.partitions and drained_to(connector, checkpoint):
+        return Opening(FromCheckpoint(checkpoint), f"the topic has {partitions} partitions now")
+    return None
+
+
+def drained_to(connector: Connector, checkpoint: Cursor) -> bool:
+    """Whether the last tenure ended in order (R9) with no lane ahead of the checkpoint."""
+    drained_at = connector.drained_revision
+    return (
+        drained_at is not None
+        and drained_at > connector.epoch
+        and all(cursor <= checkpoint for cursor in connector.drained.values())
+    )
+
+
+def layout(settings: SinkSettings, partitions: int) -> Layout:
+    """The layout of a new generation over so many partitions."""
+    return Layout(partitions, settings.lanes or min(partitions, MOST_LANES), settings.key_fingerprint())

@@ -1,0 +1,157 @@
+"""One connector on this scheduler: hold its lease, run one tenure after another, and tell the registry how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import Protocol
+
+from sinkworker.connectors.lifecycle import State
+from sinkworker.errors import SinkworkerError, Stale, Transient
+from sinkworker.model import Revision
+from sinkworker.scheduling.tenure import ActiveTenure, Means, finish_stop
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+STAND_BY_S = 1.0
+
+
+class Lease(Protocol):
+    """The right to be the one scheduler of a connector. Politeness: safety rests on the epoch (P7)."""
+
+    def acquire(self) -> bool:
+        """Take it, or keep it; whether it is held now. Raises Unavailable."""
+
+    def renew(self) -> None:
+        """Keep it for another while if it is held. Raises Unavailable."""
+
+    def release(self) -> None:
+        """Let another scheduler have it at once. Never raises: it runs out by itself."""
+
+
+class Runner(threading.Thread):
+    """Runs one activation of a connector until it is stopped, fails, or this scheduler stops."""
+
+    def __init__(self, means: Means, lease: Lease, connector_id: str, activation: Revision | None) -> None:
+        super().__init__(name=f"connector-{connector_id}", daemon=True)
+        self.activation = activation
+        self.bell = threading.Event()
+        """Rings when the ledger has news for this connector."""
+        self.failed = False
+        """It ended for a reason that only a person can remove."""
+        self._means = means
+        self._lease = lease
+        self._id = connector_id
+        self._told_to_stop = threading.Event()
+        self._trouble = ""
+
+    def stop(self) -> None:
+        """End in order; the thread ends soon after."""
+        self._told_to_stop.set()
+        self.bell.set()
+
+    def keep_lease(self) -> None:
+        """Called now and then by whoever started the runner. A lost lease needs no care: the epoch fences (P7)."""
+        with contextlib.suppress(SinkworkerError):
+            self._lease.renew()
+
+    def run(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        try:
+            while not self._told_to_stop.is_set():
+                try:
+                    if self._attempt():
+                        return
+                    pause_s = STAND_BY_S
+                except (Transient, Stale) as exc:
+                    self._say(exc)
+                    pause_s = FIRST_PAUSE_S if self._ran else min(pause_s * 2, LONGEST_PAUSE_S)
+                except SinkworkerError as exc:
+                    log.error("%s", exc, extra={"connector": self._id})
+                    self.failed = True
+                    return
+                self._told_to_stop.wait(pause_s)
+        finally:
+            self._lease.release()
+
+    def _attempt(self) -> bool:
+        """One tenure, or the end of one that somebody left unfinished. True when there is nothing more to do here.
+
+        Raises Transient or Stale: try again (R10).
+        """
+        self._ran = False
+        if not self._lease.acquire():
+            self._stand_by()
+            return False
+        connector = self._means.registry.get(self._id)
+        if connector is None or connector.deleted:
+            return True
+        if connector.should_run:
+            return self._hold()
+        if connector.state is State.DEACTIVATING:
+            finish_stop(self._means, self._id)
+            log.info("stopped", extra={"connector": self._id})
+        return True
+
+    def _stand_by(self) -> None:
+        if self._trouble != "standing-by":
+            self._trouble = "standing-by"
+            log.info("another scheduler runs the connector: standing by", extra={"connector": self._id})
+
+    def _hold(self) -> bool:
+        tenure = ActiveTenure(self._means, self._id, self.bell)
+        try:
+            tenure.begin()
+            self._ran, self._trouble = True, ""
+            tenure.pump(self._told_to_stop)
+        except (Transient, Stale):
+            tenure.abandon()
+            raise
+        except SinkworkerError as exc:
+            self._fail(tenure, exc.code, str(exc))
+            return True
+        except Exception as exc:
+            log.exception("a bug stops the connector", extra={"connector": self._id})
+            self._fail(tenure, "internal", f"Unexpected {type(exc).__name__}: {exc}")
+            return True
+        tenure.end()
+        connector = self._means.registry.get(self._id)
+        if connector is not None and (not connector.should_run or connector.activation != self.activation):
+            self._means.registry.report_stopped(self._id, tenure.epoch)
+            log.info("stopped", extra={"connector": self._id})
+        else:
+            log.info("handed over", extra={"connector": self._id})
+        return True
+
+    def _fail(self, tenure: ActiveTenure, code: str, message: str) -> None:
+        """Stop for a reason that a person has to see (P5): end in order as far as it goes, then say so."""
+        self.failed = True
+        log.error("the connector stops: %s", message, extra={"connector": self._id})
+        try:
+            tenure.end()
+        except SinkworkerError as exc:
+            log.warning("%s Its end could not be recorded.", exc, extra={"connector": self._id})
+        while tenure.began:
+            try:
+                self._means.registry.report_failed(self._id, tenure.epoch, code, message)
+            except Stale:
+                return  # another epoch has begun: it will meet the same reason
+            except Transient as exc:
+                self._say(exc)
+                if self._told_to_stop.wait(STAND_BY_S):
+                    return
+            else:
+                return
+
+    def _say(self, exc: SinkworkerError) -> None:
+        """Once for each kind of trouble, not once for each attempt."""
+        if exc.code == self._trouble:
+            return
+        self._trouble = exc.code
+        if isinstance(exc, Stale):
+            log.info("the epoch is over (%s): taking over again", exc, extra={"connector": self._id})
+        else:
+            log.warning("%s Trying again until it works.", exc, extra={"connector": self._id})

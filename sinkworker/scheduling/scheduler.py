@@ -1,0 +1,145 @@
+"""The scheduler role: sees which connectors shall run, and keeps a runner for each."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+
+from sinkworker.config import Config
+from sinkworker.connectors.lifecycle import Connector, State
+from sinkworker.connectors.registry import Registry
+from sinkworker.database import Database
+from sinkworker.errors import SinkworkerError
+from sinkworker.ledger import redis_client
+from sinkworker.ledger.redis_ledger import RedisLedger
+from sinkworker.model import Revision
+from sinkworker.scheduling.lanes import Limits
+from sinkworker.scheduling.runner import Runner
+from sinkworker.scheduling.tenure import Enqueue, Means
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+"""How often the registry is read where nobody says that a connector was changed."""
+
+LEASE_S = 8.0
+"""A scheduler that dies without a word is replaced after this long."""
+
+
+class Scheduler:
+    """Reads connectors' records and dispatches them. One scheduler is active for each connector, others stand by."""
+
+    name = "scheduler"
+    purpose = "reading KurrentDB and dispatching records to the workers"
+
+    def __init__(self, config: Config) -> None:
+        assert config.redis_url is not None
+        assert config.kurrentdb_uri is not None
+        assert config.kafka_bootstrap_servers is not None
+        self._config = config
+        self._default_servers = config.kafka_bootstrap_servers
+        self._redis = redis_client.connect(config.redis_url)
+        self._database = Database(config.kurrentdb_uri)
+        self._registry = Registry(self._database)
+        self._instance = f"{socket.gethostname()}-{os.getpid()}"
+        self._runners: dict[str, Runner] = {}
+        self._given_up: dict[str, Revision | None] = {}
+        """Activations that failed before or under this scheduler's eyes: only a new start runs them again here."""
+        self._look = threading.Event()
+        self._looked = False
+        self._trouble = ""
+
+    def run(self, stop: threading.Event) -> None:
+        from tasks.produce import enqueue  # the queue is wired here, so that everything above it needs no Celery
+
+        listener = redis_client.Listener(self._redis, self._wake, self._look.set, stop)
+        listener.start()
+        while not stop.is_set():
+            self._look.clear()
+            self._supervise(enqueue)
+            self._wait(stop)
+        runners = list(self._runners.values())
+        for runner in runners:
+            runner.stop()
+        for runner in runners:
+            runner.join()
+        listener.join()
+        self._database.close()
+        self._redis.close()
+
+    def _wait(self, stop: threading.Event) -> None:
+        deadline = time.monotonic() + LOOK_S
+        while not stop.is_set() and time.monotonic() < deadline:
+            if self._look.wait(0.1):
+                return
+
+    def _wake(self, connector_id: str) -> None:
+        runner = self._runners.get(connector_id)
+        if runner is not None:
+            runner.bell.set()
+
+    def _supervise(self, enqueue: Enqueue) -> None:
+        try:
+            connectors = self._registry.all()
+        except SinkworkerError as exc:
+            self._say(str(exc))
+            return
+        self._say("")
+        for runner in self._runners.values():
+            runner.keep_lease()
+        for connector in connectors:
+            self._attend(connector, enqueue)
+        self._looked = True
+
+    def _attend(self, connector: Connector, enqueue: Enqueue) -> None:
+        runner = self._runners.get(connector.id)
+        if runner is not None and not runner.is_alive():
+            if runner.failed:
+                self._given_up[connector.id] = runner.activation
+            del self._runners[connector.id]
+            runner = None
+        if runner is not None:
+            if not connector.should_run or connector.activation != runner.activation:
+                runner.stop()
+        elif self._needs_runner(connector):
+            self._runners[connector.id] = runner = self._runner(connector, enqueue)
+            runner.start()
+
+    def _needs_runner(self, connector: Connector) -> bool:
+        if connector.deleted:
+            return False
+        if not connector.should_run:
+            return connector.state is State.DEACTIVATING
+        if connector.state is State.STOPPED and self._looked:
+            # It failed under another scheduler. A scheduler that starts tries it once more (contract §1.8).
+            self._given_up.setdefault(connector.id, connector.activation)
+        return self._given_up.get(connector.id, Revision(-1)) != connector.activation
+
+    def _runner(self, connector: Connector, enqueue: Enqueue) -> Runner:
+        config = self._config
+        means = Means(
+            registry=self._registry,
+            database=self._database,
+            ledger=RedisLedger(self._redis, connector.id, int(config.claim_lease_s * 1000)),
+            enqueue=enqueue,
+            limits=Limits(
+                batch_records=config.batch_records,
+                batch_bytes=config.batch_bytes,
+                lane_depth=config.lane_depth,
+                undelivered_bytes=config.in_flight_bytes,
+            ),
+            default_servers=self._default_servers,
+            drain_timeout_s=config.drain_timeout_s,
+            instance=self._instance,
+        )
+        return Runner(means, redis_client.Lease(self._redis, connector.id, LEASE_S), connector.id, connector.activation)
+
+    def _say(self, trouble: str) -> None:
+        if trouble and not self._trouble:
+            log.warning("%s Connectors are looked at again when it is back.", trouble)
+        elif self._trouble and not trouble:
+            log.info("KurrentDB answers again")
+        self._trouble = trouble

@@ -1,0 +1,372 @@
+"""One epoch of one connector: take over, read, dispatch, and end in order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from sinkworker.checkpoint.store import Checkpoint, CheckpointStore
+from sinkworker.connectors import settings as connector_settings
+from sinkworker.connectors.lifecycle import Connector, State
+from sinkworker.connectors.registry import Registry
+from sinkworker.connectors.settings import SinkSettings
+from sinkworker.database import Database, NoBoundary
+from sinkworker.delivery.topics import describe_topic
+from sinkworker.errors import Misconfigured, Restored, Stale, Unavailable, Undeliverable
+from sinkworker.ledger.contract import Activation, Batch, Closed, Ledger, Survey, Tenure
+from sinkworker.model import Cursor, Epoch, Position, Record
+from sinkworker.scheduling import generations
+from sinkworker.scheduling.generations import FromBeginning, FromCheckpoint, FromEnd, FromPosition, Start
+from sinkworker.scheduling.keys import KeyExtractor, lane_of, partition_of
+from sinkworker.scheduling.lanes import Lanes, Limits
+from sinkworker.source.filters import OneStream, is_ours, server_filter
+from sinkworker.source.subscription import Subscription, subscribe
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 0.25
+"""How long a wait for records or acknowledgements lasts at most."""
+
+HEARTBEAT_S = 1.0
+"""How often the ledger is looked at while nothing happens, and how late the frontier follows what did not match."""
+
+RESUBSCRIBE_S = 0.5
+READ_ITEMS = 2000
+FEW_RECORDS = 64
+"""Up to so many records, all lanes go into one task: a task costs more than delivering a few records."""
+
+DRAIN_POLL_S = 0.05
+
+Enqueue = Callable[[str, Epoch, Sequence[Activation]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a tenure works with."""
+
+    registry: Registry
+    database: Database
+    ledger: Ledger
+    enqueue: Enqueue
+    limits: Limits
+    default_servers: str
+    drain_timeout_s: float
+    instance: str
+
+
+class ActiveTenure:
+    """A scheduler's epoch over a connector, from `begin` to `end`. One thread uses it; `bell` may be rung by others."""
+
+    def __init__(self, means: Means, connector_id: str, bell: threading.Event) -> None:
+        self._means = means
+        self._id = connector_id
+        self._bell = bell
+        self._subscription: Subscription | None = None
+        self._beat = 0.0
+        self._taken = False
+        self.began = False
+        """This scheduler has an epoch over the connector: `epoch`."""
+
+    # -- the beginning
+
+    def begin(self) -> None:
+        """Take over, and open what reading needs. Raises Stale, Unavailable, Misconfigured, Restored, Invalid."""
+        before = self._means.registry.get(self._id)
+        self._connector = self._means.registry.take_over(self._id, self._means.instance)  # R4
+        self.epoch = self._connector.epoch
+        self.began = True
+        self._settings = connector_settings.parse(self._connector.active_settings)
+        self._filter = server_filter(self._settings.filter)
+        self._open_generation(before or self._connector)
+        assert self._connector.generation is not None
+        generation = self._connector.generation
+        self._layout = generation.layout
+        self._store = CheckpointStore(self._means.database, self._id, generation.number, generation.start)
+        self._checkpoint = self._store.load()
+        self._check_database(self._checkpoint.cursor)
+        assert self._connector.active_settings_revision is not None
+        taken = self._means.ledger.takeover(
+            Tenure(self.epoch, generation.number, self._layout, self._connector.active_settings_revision),
+            self._checkpoint.cursor,
+            self._connector.drained,
+        )
+        self._taken = True
+        self._counter = taken.counter
+        self._lanes = Lanes(self._checkpoint.cursor, taken.progress, self._means.limits)
+        self._key = KeyExtractor(self._settings.key).key
+        self._subscribe()
+        if not self._settings.autocommit.enabled:
+            log.warning("autocommit is off: no checkpoint is ever written", extra=self._fields())
+        if self._connector.state is not State.RUNNING:
+            self._means.registry.report_running(self._id, self.epoch)
+        log.info(
+            "running from position %d to topic %s in %d lanes",
+            max(0, self._checkpoint.cursor.commit),
+            self._settings.topic,
+            self._layout.lanes,
+            extra=self._fields(),
+        )
+
+    def _fields(self) -> dict[str, object]:
+        return {"connector": self._id, "epoch": self.epoch}
+
+    def _open_generation(self, before: Connector) -> None:
+        """Open a generation where this start needs one: recorded before anything is read in it (R3)."""
+        connector, settings = self._connector, self._settings
+        fingerprint = settings.generation_fingerprint(self._means.default_servers)
+        checkpoint: Cursor | None = None
+        if connector.generation is not None:
+            old = connector.generation
+            checkpoint = CheckpointStore(self._means.database, self._id, old.number, old.start).load().cursor
+        as_it_was = replace(connector, epoch=before.epoch)  # whether its last epoch ended in order
+        partitions = self._partitions_if_known()
+        opening = generations.opening(as_it_was, settings, fingerprint, checkpoint, partitions)
+        if opening is None:
+            return
+        topic = describe_topic(settings.topic, settings.producer_options(self._id, self._means.default_servers))
+        self._connector = self._means.registry.open_generation(
+            self._id,
+            self.epoch,
+            self._cursor_of(opening.start),
+            generations.layout(settings, topic.partitions),
+            fingerprint,
+            opening.reason,
+        )
+        log.info("new generation: %s", opening.reason, extra=self._fields())
+
+    def _partitions_if_known(self) -> int | None:
+        """The topic's partition count, where it could matter and Kafka answers: an existing layout needs no Kafka."""
+        connector = self._connector
+        if connector.generation is None or connector.start_request is not None:
+            return None
+        try:
+            options = self._settings.producer_options(self._id, self._means.default_servers)
+            return describe_topic(self._settings.topic, options).partitions
+        except Unavailable as exc:
+            log.warning("%s The connector goes on with the layout it has.", exc, extra=self._fields())
+            return None
+
+    def _cursor_of(self, start: Start) -> Cursor:
+        match start:
+            case FromBeginning():
+                return Cursor.BEGINNING
+            case FromCheckpoint(cursor):
+                return cursor
+            case FromEnd():
+                return self._end()
+            case FromPosition(position):
+                return self._named(position)
+
+    def _end(self) -> Cursor:
+        if isinstance(self._filter, OneStream):
+            last = self._means.database.last_event(self._filter.name)
+            return Cursor.BEGINNING if last is None else last.cursor
+        return self._means.database.head_cursor()
+
+    def _named(self, position: Position) -> Cursor:
+        """The cursor of a position that a person named: of the record there or, without one, of just the position."""
+        if position > self._means.database.head():
+            raise Misconfigured(
+                f"The position {position} to start at is beyond the end of the log.",
+                hint="Start at a position that the database has, or without one.",
+            )
+        with contextlib.suppress(NoBoundary):
+            event = self._means.database.record_at(position)
+            if event is not None:
+                return event.cursor
+        return Cursor(position, position)
+
+    def _check_database(self, cursor: Cursor) -> None:
+        """R8: is this the database that everything remembered is about? Raises Restored when it is not."""
+        registry, database = self._means.registry, self._means.database
+        if not registry.epoch_event_is_intact(self._id, self.epoch, self._connector.epoch_event_id):
+            raise _restored(f"the event that began epoch {self.epoch} is gone")
+        if cursor.commit > database.head():
+            raise _restored(f"it ends before position {cursor.commit}, up to which records were delivered")
+        if not cursor.record_id:
+            return
+        try:
+            event = database.record_at(cursor.commit)
+        except NoBoundary as exc:
+            raise _restored(f"position {cursor.commit} is no longer a record's") from exc
+        if event is not None and event.prepare == cursor.prepare and event.id != cursor.record_id:
+            raise _restored(f"another record stands at position {cursor.commit}")
+
+    def _subscribe(self) -> None:
+        """Read from where the lanes stand. A position that only a person named may be no record's: read up to it."""
+        assert self._connector.generation is not None
+        start, cursor = self._connector.generation.start, self._lanes.read
+        named = cursor == start and not cursor.record_id and cursor > Cursor.BEGINNING
+        if named and (isinstance(self._filter, OneStream) or not self._is_boundary(cursor)):
+            self._discard_to, cursor = start.commit, Cursor.BEGINNING
+        else:
+            self._discard_to = Cursor.BEGINNING.commit
+        self._subscription = subscribe(self._means.database, self._filter, cursor, self._bell)
+
+    def _is_boundary(self, cursor: Cursor) -> bool:
+        try:
+            self._means.database.record_at(cursor.commit)
+        except NoBoundary:
+            return False
+        return True
+
+    # -- the work
+
+    def pump(self, stop: threading.Event) -> None:
+        """Read and dispatch until told to stop.
+
+        Raises Undeliverable when a record stops the connector (P5), Stale or Unavailable when the epoch is over (R10),
+        Restored when the database is no longer the one it was.
+        """
+        while not stop.is_set():
+            self._bell.clear()
+            moved = self._read()
+            self._dispatch()
+            if not moved:
+                self._bell.wait(IDLE_S)
+
+    def _read(self) -> bool:
+        """Take in what the reader has, unless as much is undelivered as may be (P6). Whether there was anything."""
+        if self._lanes.full:
+            return False
+        if self._subscription is None:
+            self._resubscribe()
+            return False
+        try:
+            items = self._subscription.read(READ_ITEMS)
+        except Unavailable as exc:
+            log.warning("%s Reading goes on when it is back.", exc, extra=self._fields())
+            self._subscription.close()
+            self._subscription = None
+            return False
+        except NoBoundary as exc:
+            raise _restored(f"position {self._lanes.read.commit} is no longer a record's") from exc
+        for item in items:
+            if isinstance(item, Record):
+                self._route(item)
+            elif item.cursor is not None:
+                self._lanes.passed(item.cursor)
+        return bool(items)
+
+    def _resubscribe(self) -> None:
+        """The connection was lost: go on from where the lanes stand, if this is still the same database (R8)."""
+        try:
+            self._check_database(self._lanes.read)
+            self._subscribe()
+            log.info("reading again from position %d", self._lanes.read.commit, extra=self._fields())
+        except Unavailable:
+            self._bell.wait(RESUBSCRIBE_S)
+
+    def _route(self, record: Record) -> None:
+        if record.cursor.commit <= self._discard_to:
+            return
+        if is_ours(record.stream, record.type):
+            # Bookkeeping of ours moves the log. It is nobody's record, and following it would make more of it.
+            return
+        key = self._key(record.stream, record.metadata)
+        partition = partition_of(
+            None if key is None else key.encode(), record.cursor.record_id, self._layout.partitions
+        )
+        self._lanes.offer(record, lane_of(partition, self._layout.lanes))
+
+    def _dispatch(self) -> None:
+        batches = self._lanes.take()
+        frontier = self._lanes.frontier
+        now = time.monotonic()
+        waits = self._lanes.buffered_records or self._lanes.full
+        if not batches and not waits and now - self._beat < HEARTBEAT_S:
+            return
+        self._beat = now
+        survey = self._means.ledger.dispatch(self.epoch, self._counter, frontier, batches)  # P1, R1
+        self._counter = survey.counter
+        self._lanes.observe(survey)
+        self._send(survey, batches)
+        if survey.failure:
+            reason = json.loads(survey.failure)
+            raise Undeliverable(reason["message"], code=reason["code"])
+
+    def _send(self, survey: Survey, batches: Sequence[Batch]) -> None:
+        if not survey.activations:
+            return
+        few = sum(batch.count for batch in batches) <= FEW_RECORDS
+        groups = [survey.activations] if few else [[activation] for activation in survey.activations]
+        for group in groups:
+            try:
+                self._means.enqueue(self._id, self.epoch, group)
+            except Unavailable as exc:
+                log.warning("%s The reaper sends the task again.", exc, extra=self._fields())
+
+    # -- the end
+
+    def abandon(self) -> None:
+        """The epoch is over, or its outcome unknown: only stop reading. The next takeover fences what is left."""
+        if self._subscription is not None:
+            self._subscription.close()
+            self._subscription = None
+
+    def end(self) -> None:
+        """Stop in order (R9): mailboxes drained as far as time allows, claims released, checkpoint, lane progress.
+
+        Raises Stale when another epoch has begun, Unavailable when a server is away; nothing is lost then, a later
+        epoch reads again what this one could not record.
+        """
+        self.abandon()
+        if not self._taken:
+            return
+        deadline = time.monotonic() + self._means.drain_timeout_s
+        self._drain(time.monotonic() + self._means.drain_timeout_s / 2)
+        while self._means.ledger.quiesce(self.epoch) and time.monotonic() < deadline:
+            time.sleep(DRAIN_POLL_S)
+        self._taken = False
+        settle(self._means, self._connector, self.epoch, self._means.ledger.close(self.epoch), self._settings)
+
+    def _drain(self, deadline: float) -> None:
+        while time.monotonic() < deadline:
+            survey = self._means.ledger.advance(self.epoch, self._counter, self._lanes.frontier)
+            self._counter = survey.counter
+            if survey.failure or not (survey.mailboxes or survey.held):
+                return
+            self._bell.clear()
+            self._bell.wait(DRAIN_POLL_S)
+
+
+def settle(means: Means, connector: Connector, epoch: Epoch, closed: Closed, settings: SinkSettings) -> None:
+    """Make durable how an epoch ended: the checkpoint, then the progress of lanes that are ahead of it (R9)."""
+    assert connector.generation is not None
+    generation = connector.generation
+    store = CheckpointStore(means.database, connector.id, generation.number, generation.start)
+    checkpoint: Checkpoint = store.load()
+    if settings.autocommit.enabled:
+        checkpoint = store.advance(checkpoint, closed.watermark, epoch)
+    ahead = {lane: cursor for lane, cursor in closed.progress.items() if cursor > checkpoint.cursor}
+    means.registry.report_drained(connector.id, epoch, generation.number, ahead)
+
+
+def finish_stop(means: Means, connector_id: str) -> None:
+    """Complete a stop that nobody completed: the scheduler that ran the connector is gone.
+
+    Raises Stale and Unavailable as `ActiveTenure.end`.
+    """
+    before = means.registry.get(connector_id)
+    connector = means.registry.take_over(connector_id, means.instance)  # R4: only then may the old epoch be ended
+    if before is not None and before.generation is not None:
+        with contextlib.suppress(Stale):  # the ledger knows nothing of that epoch: there is nothing to end
+            deadline = time.monotonic() + means.drain_timeout_s
+            while means.ledger.quiesce(before.epoch) and time.monotonic() < deadline:
+                time.sleep(DRAIN_POLL_S)
+            closed = means.ledger.close(before.epoch)
+            settings = connector_settings.parse(connector.active_settings)
+            settle(means, connector, connector.epoch, closed, settings)
+    means.registry.report_stopped(connector_id, connector.epoch)
+
+
+def _restored(what: str) -> Restored:
+    return Restored(
+        f"This is not the database that it was: {what}.",
+        hint="It was restored from a backup. Reset the connector, or start it at a position, to go on from there.",
+    )

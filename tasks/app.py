@@ -1,0 +1,131 @@
+"""The Celery application: broker, pool, prefetch, events, serializers, shutdown. No business rules."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+from celery import Celery, signals
+
+from sinkworker import config, logs, process
+from sinkworker.errors import SinkworkerError
+from sinkworker.local import addresses
+
+QUEUE = "sinkworker"
+DEFAULT_NODE = "celery@"
+
+app = Celery("sinkworker", include=["tasks.produce"])
+
+_told_to_stop = mmap.mmap(-1, 1)
+"""One byte shared with the pool's children by the fork: set once the worker has been told to stop."""
+
+
+def stopping() -> bool:
+    """Whether this worker has been told to stop: an activation then finishes what is in flight and lets go."""
+    return _told_to_stop[0] != 0
+
+
+def _settings() -> dict[str, Any]:
+    """Celery's configuration, made when it is first asked for, so that importing this module does nothing."""
+    redis_url = _configured().redis_url
+    assert redis_url is not None
+    return {
+        "broker_url": redis_url.reveal(),
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {
+            # The ledger makes redelivery harmless, and the reaper replaces a lost message much sooner than this.
+            "visibility_timeout": 3600,
+            "socket_connect_timeout": 2,
+            "socket_timeout": 10,
+            "health_check_interval": 10,
+        },
+        "task_default_queue": QUEUE,
+        "task_serializer": "json",
+        "accept_content": ["json"],  # never pickle
+        "task_ignore_result": True,
+        "worker_pool": "prefork",
+        # One activation at a time and none waiting behind it, where another worker could not have it.
+        "worker_concurrency": 1,
+        "worker_prefetch_multiplier": 1,
+        "task_acks_late": True,
+        # The ledger knows better than Celery when an activation whose process died is to be sent again.
+        "task_reject_on_worker_lost": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_send_task_events": True,
+        "task_send_sent_event": True,
+        "worker_redirect_stdouts": False,
+    }
+
+
+def _configured() -> config.Config:
+    """The process's configuration, waiting for the local stack where it must give an address.
+
+    Celery's own commands know nothing of our errors: they end here in one sentence and an exit code, as ours do.
+    """
+    try:
+        settings = config.load(config.environment())
+        if not logging.getLogger().handlers:
+            logs.setup(settings.log_level, "celery")
+        if not addresses.missing(settings):
+            return settings
+        if threading.current_thread() is not threading.main_thread():
+            return addresses.resolve_now(settings)
+        stop = threading.Event()
+        with process.stopping_on_signals(stop):
+            return addresses.resolve(settings, stop)
+    except process.Stopped:
+        raise SystemExit(0) from None
+    except SinkworkerError as exc:
+        sys.stderr.write(f"{exc}\n")
+        raise SystemExit(exc.exit_code) from exc
+
+
+app.add_defaults(_settings)
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]  # Celery ships no annotations
+def _set_up_logging(**_: Any) -> None:
+    logs.setup(_configured().log_level, "worker")
+    # Two lines for each activation: Flower shows them better.
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
+    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
+
+
+@signals.celeryd_init.connect  # type: ignore[untyped-decorator]
+def _name_node(instance: Any, **_: Any) -> None:
+    """A node name of its own for every worker process, so that `honcho start -c worker=4` needs no options."""
+    if instance.hostname.startswith(DEFAULT_NODE):
+        instance.hostname = f"worker-{os.getpid()}@{socket.gethostname()}"
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def _say_purpose(sender: Any, **_: Any) -> None:
+    logging.getLogger("sinkworker").info("delivering batches to Kafka as %s (pid %d)", sender.hostname, os.getpid())
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _tell_children(**_: Any) -> None:
+    _told_to_stop[0] = 1
+
+
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
+def _outlive_group_signals(**_: Any) -> None:
+    """A supervisor may signal the whole process group: the child then ends its activation in order, as its parent asks.
+
+    The parent ends an idle child by closing its pipe. A second signal is meant: it ends the child at once.
+    """
+
+    def on_term(*_: Any) -> None:
+        if stopping():
+            os._exit(1)
+        _told_to_stop[0] = 1
+        signal.signal(signal.SIGTERM, on_term)
+
+    signal.signal(signal.SIGTERM, on_term)
