@@ -299,7 +299,7 @@ class MemoryLedger:
         return state, lane
 
     def _is_holder(self, lane: Lane, claim: Claim) -> bool:
-        return lane.token == claim.token  # R2
+        return bool(lane.token) and lane.token == claim.token  # R2
 
     def _renew(self, lane: Lane) -> None:
         lane.deadline_ms = self._now_ms() + self._lease_ms

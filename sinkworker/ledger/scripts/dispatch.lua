@@ -19,6 +19,11 @@ local now, fresh = now_ms(), {}
 for i = 5, #ARGV, 3 do
   local number, payload = tonumber(ARGV[i]), ARGV[i + 2]
   local lane = lanes[number]
+  if not lane.changed then
+    lane = unpack_lane(lane.packed)
+    lane.changed = true
+    lanes[number] = lane
+  end
   lane.tail = lane.tail + 1
   -- The payload is set first, since a full Redis refuses it: then nothing of this dispatch has been written.
   redis.call('HSET', PAYLOADS, batch_id(number, lane.tail), payload)
@@ -29,7 +34,6 @@ for i = 5, #ARGV, 3 do
     fresh[#fresh + 1] = number
     fresh[#fresh + 1] = activate(lane, now + ARGV[4])
   end
-  lane.changed = true
 end
 local mailboxes = {}
 for number = 0, state.lanes - 1 do

@@ -8,7 +8,7 @@ if not lanes then return {'OK', '', ''} end
 local now, stopping = now_ms(), state.quiesced or state.failure ~= ''
 local activations, expired = {}, {}
 for number = 0, state.lanes - 1 do
-  local lane, touched = lanes[number], false
+  local lane, touched = unpack_lane(lanes[number].packed), false
   if lane.token ~= '' then
     if lane.deadline <= now then
       expired[#expired + 1] = number

@@ -1,0 +1,21 @@
+"""Values for tests, with everything that does not matter filled in."""
+
+from __future__ import annotations
+
+from sinkworker.ledger.contract import Batch, Tenure
+from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision
+
+
+def cursor(position: int) -> Cursor:
+    """The cursor just after the record at `position`; 0 is the beginning."""
+    if position == 0:
+        return Cursor.BEGINNING
+    return Cursor(Position(position), Position(position), Revision(position), f"id-{position}")
+
+
+def tenure(epoch: int = 1, *, generation: int = 0, lanes: int = 4, keys: str = "k") -> Tenure:
+    return Tenure(Epoch(epoch), Generation(generation), Layout(lanes, lanes, keys), Revision(7))
+
+
+def batch(lane: int, before: int, last: int, *, count: int = 1, payload: bytes = b"payload") -> Batch:
+    return Batch(LaneNumber(lane), cursor(before), cursor(last), count, payload)
