@@ -373,7 +373,8 @@ class _StreamCall(Call):
         if self._ended or not self._connection.connected:
             return
         self._ended = True
-        trailers = [*status.trailers, ("grpc-status", str(int(status.code)))]
+        trailers = [(name, _header_value(value)) for name, value in status.trailers]
+        trailers.append(("grpc-status", str(int(status.code))))
         if status.message:
             trailers.append(("grpc-message", quote(status.message, safe=_PLAIN)))
         if not self._headers_sent:
@@ -386,6 +387,11 @@ class _StreamCall(Call):
 def _text(headers: Iterable[tuple[str | bytes, str | bytes]]) -> dict[str, str]:
     """h2 decodes them as it was told to; its types do not say so."""
     return {str(name): str(value) for name, value in headers}
+
+
+def _header_value(value: str) -> str:
+    """A stream may have a name that no header can hold."""
+    return value if value.isascii() and value.isprintable() else quote(value, safe=_PLAIN)
 
 
 def _response_headers() -> list[tuple[str, str]]:

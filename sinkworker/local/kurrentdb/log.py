@@ -125,7 +125,7 @@ class Log:
     def visible_event(self, stream: str, revision: int) -> bytes | None:
         """The message of one event of a stream, or None if its readers do not see it."""
         view = self.stream(stream)
-        if view is None or view.tombstoned or revision < view.first_visible:
+        if view is None or view.tombstoned or not view.first_visible <= revision <= view.last_revision:
             return None
         row = self._db.execute(
             "SELECT message FROM events WHERE stream = ? AND revision = ?", (view.id, revision)

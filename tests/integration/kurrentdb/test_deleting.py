@@ -100,6 +100,14 @@ def test_a_tombstone_is_for_ever(client: KurrentDBClient, stream: str) -> None:
             attempt()
 
 
+@pytest.mark.parametrize("stream", ["ü☃", "line\nbreak", " spaces ", "100%"])
+def test_a_deleted_stream_may_have_a_name_that_no_header_can_hold(client: KurrentDBClient, stream: str) -> None:
+    stream += new_stream()
+    client.tombstone_stream(stream, current_version=ANY)
+    with pytest.raises(StreamIsDeletedError, match="is deleted"):
+        client.get_stream(stream)
+
+
 def test_a_stream_that_never_was_can_get_a_tombstone(client: KurrentDBClient) -> None:
     stream = new_stream()
     client.tombstone_stream(stream, current_version=ANY)
