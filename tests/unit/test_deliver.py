@@ -1,0 +1,294 @@
+"""One activation, against the in-memory ledger and a broker that does what the test says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+from confluent_kafka import KafkaError
+
+from sinkworker.delivery import deliver
+from sinkworker.delivery.deliver import Bounds, Delivery
+from sinkworker.delivery.producer import Outgoing, Refusal
+from sinkworker.delivery.window import InFlight
+from sinkworker.errors import Transient, Unavailable, Undeliverable
+from sinkworker.ledger.contract import Activation, Batch, Claim, Survey
+from sinkworker.ledger.memory import MemoryLedger
+from sinkworker.model import Cursor, Epoch, LaneNumber, Layout
+from tests.builders import cursor, tenure
+
+EPOCH = Epoch(1)
+QUICK = Bounds(activation_s=5, delivery_timeout_s=0.3, drain_timeout_s=0.2, lease_s=3.0)
+
+
+class Broker:
+    """Takes records in order and remembers them; one fault at a time, as told."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.most_unconfirmed_on_new_partition = 0
+        self.refuses: dict[str, int] = {}
+        """Record id to the KafkaError code that it is always answered with."""
+        self.breaks_once: set[str] = set()
+        """Record ids at which the producer fails once, for a reason that is not theirs."""
+        self.silent = False
+
+
+class Producer:
+    """What `LaneProducer` shows to `Delivery`, over `Broker` instead of a network."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._waiting: list[tuple[InFlight, Outgoing]] = []
+        self._primed: set[int] = set()
+        self.refusal: Refusal | None = None
+        self.trouble: KafkaError | None = None
+        self.confirmations = 0
+        self.shut_out = False
+
+    def primed(self, partition: int) -> bool:
+        return partition in self._primed
+
+    def send(self, flight: InFlight, record: Outgoing) -> bool:
+        if self.refusal is not None:
+            return False
+        if record.partition not in self._primed:
+            on_it = 1 + sum(each.partition == record.partition for _, each in self._waiting)
+            self._broker.most_unconfirmed_on_new_partition = max(on_it, self._broker.most_unconfirmed_on_new_partition)
+        flight.outstanding += 1
+        self._waiting.append((flight, record))
+        return True
+
+    def poll(self, timeout_s: float) -> None:
+        if self._broker.silent:
+            return
+        for flight, record in self._waiting:
+            code = self._broker.refuses.get(record.record_id)
+            if record.record_id in self._broker.breaks_once:
+                self._broker.breaks_once.discard(record.record_id)
+                code = KafkaError._FATAL
+            if code is not None:
+                self.refusal = Refusal(flight.batch.lane, record, KafkaError(code))
+                return
+            self._broker.taken.append(record.record_id)
+            flight.outstanding -= 1
+            self.confirmations += 1
+            self._primed.add(record.partition)
+        self._waiting.clear()
+
+
+class Outlet:
+    """A batch's payload is the ids of its records, with commas between."""
+
+    def __init__(self, broker: Broker, in_flight_batches: int = 4) -> None:
+        self.in_flight_batches = in_flight_batches
+        self.failures = 0
+        self.discards = 0
+        self.unbuildable: set[str] = set()
+        self._broker = broker
+        self._producer: Producer | None = None
+
+    @property
+    def producer(self) -> Producer:
+        if self._producer is None:
+            self._producer = Producer(self._broker)
+        return self._producer
+
+    def discard(self) -> None:
+        self.discards += 1
+        self._producer = None
+
+    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing]:
+        for record_id in batch.payload.decode().split(","):
+            if record_id in self.unbuildable:
+                raise Undeliverable(f"record {record_id} cannot be built")
+            yield Outgoing(record_id, "loan-1", "Requested", 1, b"k", b"{}", [], partition=int(batch.lane))
+
+
+class World:
+    """A ledger with batches in some lanes, and what an activation of them needs."""
+
+    def __init__(self, **lanes: list[str]) -> None:
+        """`lane0=["a,b", "c"]`: two batches in lane 0, of the records a and b, and c."""
+        self.now_ms = 0
+        self.ledger = MemoryLedger(lambda: self.now_ms)
+        self.broker = Broker()
+        self.outlet = Outlet(self.broker)
+        self.stopping = False
+        self.ledger.takeover(tenure(EPOCH), Cursor.BEGINNING, {})
+        positions = count(1)
+        batches = []
+        for lane, payloads in lanes.items():
+            for payload in payloads:
+                at = next(positions)
+                batches.append(
+                    Batch(
+                        LaneNumber(int(lane.removeprefix("lane"))),
+                        cursor(at - 1),
+                        cursor(at),
+                        payload.count(",") + 1,
+                        payload.encode(),
+                    )
+                )
+        self.survey: Survey = self.ledger.dispatch(EPOCH, 0, cursor(next(positions)), batches)
+
+    def activate(self, ledger: MemoryLedger | None = None) -> Delivery:
+        delivery = Delivery(ledger or self.ledger, lambda _: self.outlet, QUICK, lambda: self.stopping)  # type: ignore[arg-type, return-value]  # the parts of a producer that delivery uses
+        self.delivery = delivery
+        delivery.run(EPOCH, self.survey.activations)
+        return delivery
+
+    @property
+    def left(self) -> dict[int, int]:
+        return {int(lane): state.depth for lane, state in self.ledger.state.lanes.items() if state.depth}
+
+    @property
+    def held(self) -> int:
+        return sum(1 for state in self.ledger.state.lanes.values() if state.token)
+
+
+def test_everything_in_the_mailboxes_is_delivered_in_order_and_acknowledged() -> None:
+    world = World(lane0=["a,b", "c", "d"], lane1=["x", "y,z"])
+    done = world.activate().done
+    assert [each for each in world.broker.taken if each in "abcd"] == list("abcd")
+    assert [each for each in world.broker.taken if each in "xyz"] == list("xyz")
+    assert world.left == {}
+    assert world.held == 0
+    assert (done.batches, done.records) == (5, 7)
+
+
+def test_nothing_is_acknowledged_before_its_last_record_is_confirmed() -> None:
+    world = World(lane0=["a,b,c"])
+    world.broker.silent = True
+    with pytest.raises(Transient):
+        world.activate()
+    assert world.left == {0: 1}
+
+
+def test_the_first_record_of_a_new_producer_goes_to_its_partition_alone() -> None:
+    world = World(lane0=["a,b,c,d"])
+    world.activate()
+    assert world.broker.most_unconfirmed_on_new_partition == 1  # R6
+
+
+def test_a_silent_broker_costs_the_producer_and_frees_the_lane_for_later() -> None:
+    world = World(lane0=["a"])
+    world.broker.silent = True
+    with pytest.raises(Transient, match="has not confirmed anything"):
+        world.activate()
+    assert world.outlet.discards == 1  # R5
+    assert world.held == 0
+    assert world.ledger.reap().activations == ()  # not yet: back-off
+    world.now_ms += deliver.FIRST_BACK_OFF_MS
+    assert [each.lane for each in world.ledger.reap().activations] == [0]
+
+
+def test_a_refused_record_is_named_and_what_precedes_it_is_delivered_and_nothing_after_it() -> None:
+    world = World(lane0=["a,b,poison,c", "d"])
+    world.broker.refuses["poison"] = KafkaError.MSG_SIZE_TOO_LARGE
+    with pytest.raises(Undeliverable, match="poison"):
+        world.activate()
+    assert set(world.broker.taken) == {"a", "b"}
+    assert world.left == {0: 2}
+    assert world.held == 0
+    reason = json.loads(world.ledger.state.failure)
+    assert reason["code"] == "MSG_SIZE_TOO_LARGE"
+    assert "poison" in reason["message"]
+
+
+def test_a_lane_without_fault_is_freed_when_another_is_condemned() -> None:
+    world = World(lane0=["poison"], lane1=["x"])
+    world.broker.refuses["poison"] = KafkaError.TOPIC_AUTHORIZATION_FAILED
+    with pytest.raises(Undeliverable):
+        world.activate()
+    assert world.held == 0
+
+
+def test_a_record_is_not_blamed_for_what_happens_once() -> None:
+    world = World(lane0=["a,b,c", "d"])
+    world.broker.breaks_once.add("b")
+    world.activate()
+    assert [*dict.fromkeys(world.broker.taken)] == ["a", "b", "c", "d"]  # first occurrences in order (P2)
+    assert world.outlet.discards == 1
+    assert world.left == {}
+
+
+def test_a_record_that_cannot_be_built_stops_the_connector_after_what_precedes_it() -> None:
+    world = World(lane0=["a", "b,bad,c"])
+    world.outlet.unbuildable.add("bad")
+    with pytest.raises(Undeliverable, match="bad"):
+        world.activate()
+    assert world.broker.taken == ["a", "b"]
+    assert world.left == {0: 1}
+    assert world.ledger.state.failure
+
+
+def test_a_second_copy_of_the_task_delivers_nothing_twice() -> None:
+    world = World(lane0=["a"])
+    world.activate()
+    again = world.activate().done
+    assert again.batches == 0
+    assert world.broker.taken == ["a"]
+
+
+class Overtaken(MemoryLedger):
+    """A ledger that begins another epoch while a worker has something in flight."""
+
+    def ack_and_next(self, claim: Claim, numbers: list[int], after: int, limit: int) -> list[Batch]:  # type: ignore[override]
+        if numbers and self.state.tenure is not None and self.state.tenure.epoch == EPOCH:
+            self.takeover(tenure(EPOCH + 1), Cursor.BEGINNING, {})
+        return super().ack_and_next(claim, numbers, after, limit)
+
+
+def test_a_worker_that_meets_a_newer_epoch_purges_and_lets_go_without_a_word() -> None:
+    world = World(lane0=["a,b"])
+    overtaken = Overtaken(lambda: 0)
+    overtaken.restore(world.ledger.snapshot())
+    done = world.activate(overtaken).done
+    assert done.batches == 0
+    assert world.outlet.discards == 1  # R5
+    assert overtaken.state.progress == {}
+
+
+class Flaky(MemoryLedger):
+    """A ledger that does not answer every other call."""
+
+    calls = 0
+
+    def ack_and_next(self, claim: Claim, numbers: list[int], after: int, limit: int) -> list[Batch]:  # type: ignore[override]
+        self.calls += 1
+        if self.calls % 2:
+            raise Unavailable("Redis does not answer.")
+        return super().ack_and_next(claim, numbers, after, limit)
+
+
+def test_a_ledger_that_is_away_for_a_moment_costs_nothing() -> None:
+    world = World(lane0=["a,b", "c"])
+    flaky = Flaky(lambda: 0)
+    flaky.restore(world.ledger.snapshot())
+    assert world.activate(flaky).done.batches == 2
+    assert world.broker.taken == ["a", "b", "c"]
+
+
+def test_a_stopping_worker_takes_nothing_more_and_hands_the_rest_on() -> None:
+    world = World(lane0=["a", "b"])
+    world.stopping = True
+    done = world.activate().done
+    assert world.broker.taken == []
+    assert [each.lane for each in done.again] == [0]
+    assert world.held == 0
+
+
+def test_one_activation_has_an_end() -> None:
+    world = World(lane0=[f"r{number}" for number in range(deliver.BATCHES_PER_ACTIVATION + 3)])
+    done = world.activate().done
+    assert done.batches == deliver.BATCHES_PER_ACTIVATION
+    assert done.again == [Activation(LaneNumber(0), 2)]
+
+
+def test_the_summary_counts_and_shows_no_bodies() -> None:
+    world = World(lane0=["a,b"])
+    summary = world.activate().done.summary()
+    assert summary == {"lanes": [0], "batches": 1, "records": 2, "first_position": 1, "last_position": 1}
