@@ -39,6 +39,9 @@ CONNECTION_WINDOW_BYTES = 1024 * 1024
 MAX_HEADER_BYTES = 32 * 1024
 DEFAULT_WINDOW_BYTES = 65_535
 
+# What every client takes; a real server sends no larger ones, whatever the client offers.
+MAX_FRAME_BYTES = 16 * 1024
+
 SERVER_NAME = "sinkworker"
 
 # What may wait in the socket's buffer of one connection before its senders do.
@@ -214,7 +217,7 @@ class Connection(asyncio.Protocol):
                     queued = 0
                     await self._wait_for_room(stream_id)
                     continue
-                end = min(start + min(room, self._h2.max_outbound_frame_size), len(piece))
+                end = min(start + min(room, MAX_FRAME_BYTES), len(piece))
                 self._h2.send_data(stream_id, piece if end - start == len(piece) else piece[start:end])
                 queued += end - start
                 start = end
@@ -317,11 +320,14 @@ class _StreamCall(Call):
     def start(self, service: Service) -> None:
         """Let the service answer."""
         self._task = asyncio.create_task(self._serve(service))
-        self._task.add_done_callback(lambda _: self._connection.forget(self._stream_id))
+        self._task.add_done_callback(lambda _: self._forget())
 
     def feed(self, data: bytes, length: int) -> None:
         """Take in a part of the request."""
         self._unacknowledged += length
+        if self._ended:
+            self._acknowledge()
+            return
         try:
             self._received.extend(self._assembler.feed(data))
         except MessageTooLarge:
@@ -351,9 +357,13 @@ class _StreamCall(Call):
         self._end(status)
         self.cancel()
 
+    def _forget(self) -> None:
+        self._acknowledge()
+        self._connection.forget(self._stream_id)
+
     def _acknowledge(self) -> None:
-        if not self._ended:
-            self._connection.acknowledge(self._stream_id, self._unacknowledged)
+        """Also for a call that has ended: what it leaves unacknowledged is missing from the connection's window."""
+        self._connection.acknowledge(self._stream_id, self._unacknowledged)
         self._unacknowledged = 0
 
     async def _serve(self, service: Service) -> None:

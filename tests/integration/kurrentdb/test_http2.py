@@ -285,6 +285,20 @@ def test_clients_that_vanish_leave_nothing_behind(start: Callable[..., StandIn])
     assert "Traceback" not in said
 
 
+def test_requests_given_up_half_way_do_not_use_up_the_connection(full: StandIn) -> None:
+    raw = RawClient(full.port)
+    announced = b"\x00" + (10**6).to_bytes(4, "big")
+    whole = b"\x00" + (16_000 - 5).to_bytes(4, "big")
+    for head in [announced, whole] * 40:
+        raw.receive_until(lambda r: r.h2.outbound_flow_control_window > 200_000)
+        stream = raw.request(READ.replace("Read", "BatchAppend"), b"", end=False)
+        for _ in range(10):
+            raw.send(stream, head + bytes(16_000 - 5))
+        raw.reset(stream)
+    raw.request(READ, subscription())
+    raw.receive_until(has_everything)
+
+
 def test_many_calls_share_one_connection(full: StandIn) -> None:
     with KurrentDBClient(full.uri) as client:
         found: list[int] = []
