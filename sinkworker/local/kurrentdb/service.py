@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -56,6 +58,8 @@ from sinkworker.local.kurrentdb.writer import (
     WrongVersion,
 )
 
+log = logging.getLogger(__name__)
+
 MAX_APPEND_BYTES = 1024 * 1024
 
 # Where a filter does not say how many records to look at in one go.
@@ -94,7 +98,12 @@ class Service:
 
     async def answer(self, call: Call) -> None:
         """Answer one call. Raises `CallFailed` to end it other than well."""
-        await self._route(call.headers.get(":path", ""))(call)
+        handler = self._route(call.headers.get(":path", ""))
+        try:
+            await handler(call)
+        except sqlite3.DatabaseError as exc:
+            log.error("The data file failed (%s): make room, restore the file, or choose another --data", exc)
+            raise CallFailed(HANDLER_FAILED) from exc
 
     def _route(self, path: str) -> Handler:
         service, _, method = path.removeprefix("/").partition("/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import sqlite3
@@ -15,7 +16,7 @@ import pytest
 from kurrentdbclient import KurrentDBClient, StreamState
 from kurrentdbclient.exceptions import KurrentDBClientError, ServiceUnavailableError
 
-from tests.integration.kurrentdb.events import event
+from tests.integration.kurrentdb.events import event, events
 from tests.integration.kurrentdb.standin import StandIn
 
 
@@ -73,6 +74,37 @@ def test_an_unusable_data_file_exits_3(tmp_path: Path, prepare: Callable[[Path],
     assert code == 3
     assert said in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("harm", ["cut off", "overwritten"])
+def test_a_damaged_data_file_is_never_a_traceback(start: Callable[..., StandIn], harm: str, part: float) -> None:
+    server = start()
+    with KurrentDBClient(server.uri) as client:
+        for number in range(5):
+            client.append_to_stream(f"a-{number}", current_version=StreamState.ANY, events=events(500))
+    server.stop()
+    place = int(server.data.stat().st_size * part)
+    with server.data.open("r+b") as file:
+        if harm == "cut off":
+            file.truncate(place)
+        else:
+            file.seek(place)
+            file.write(b"\xa5" * 20_000)
+    try:
+        server.start()
+    except AssertionError as exc:
+        # Found at once.
+        said = str(exc)
+        assert "choose another --data" in said
+    else:
+        # Found by whoever reads there, if anyone does.
+        with KurrentDBClient(server.uri) as client, contextlib.suppress(KurrentDBClientError):
+            list(client.read_all())
+            client.append_to_stream("a-1", current_version=StreamState.ANY, events=events(500))
+        code, said = server.stop()
+        assert code == 0
+    assert "Traceback" not in said
 
 
 def test_a_missing_directory_exits_3(tmp_path: Path) -> None:
