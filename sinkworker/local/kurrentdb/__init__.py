@@ -11,15 +11,17 @@ How the modules build on one another, lowest first:
     records        proposed events, and recorded ones in the encoding they are stored and sent in
     retention      what a stream's metadata hides from its readers
     schema         the SQLite file: opening it, and saying what is wrong with it
+    appends        what can be asked of the writer, and what it answers
     writer         the one thread that appends: expected versions, idempotence, group commit
     log            reading what is committed, and waking those who wait for more
     filters        which records a subscription or read wants
+    call           what a handler sees of the call it answers
     reads          finite reads
     subscriptions  catch-up, live, checkpoints
     access         who may call
-    call           what a handler sees of the call it answers
     gossip         the one member there is
-    service        the routes, and requests and responses of every call
+    protocol       requests into our values, answers into responses
+    service        the calls, each answered from the log
     connection     HTTP/2: streams, flow control, keep-alive
     server         the listening socket, its connections, an orderly stop
 """

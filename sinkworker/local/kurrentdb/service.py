@@ -1,4 +1,4 @@
-"""The routes, and the requests and responses of every call: what the protocol says, put into the words of the log."""
+"""The calls of the protocol, each answered from the log."""
 
 from __future__ import annotations
 
@@ -10,12 +10,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError, Message
 from kurrentdbclient.protos.google.rpc import code_pb2
-from kurrentdbclient.protos.v1 import shared_pb2, status_pb2, streams_pb2
+from kurrentdbclient.protos.v1 import shared_pb2, streams_pb2
 
 from sinkworker.local.kurrentdb.access import Access
+from sinkworker.local.kurrentdb.appends import (
+    AppendRequest,
+    DeleteRequest,
+    Outcome,
+    Request,
+    StreamGone,
+    TombstoneRequest,
+    Written,
+    WrongVersion,
+)
 from sinkworker.local.kurrentdb.call import Call
 from sinkworker.local.kurrentdb.errors import (
     ACCESS_DENIED,
@@ -23,56 +32,40 @@ from sinkworker.local.kurrentdb.errors import (
     UNKNOWN_METHOD,
     UNKNOWN_SERVICE,
     CallFailed,
-    Code,
-    Status,
     append_too_large,
     invalid_combination,
     required_argument,
     stream_deleted,
     wrong_expected_version,
 )
-from sinkworker.local.kurrentdb.filters import parse_filter
 from sinkworker.local.kurrentdb.gossip import cluster_info
 from sinkworker.local.kurrentdb.log import Log
-from sinkworker.local.kurrentdb.reads import AllRead, Presentation, StreamRead, read_all, read_stream
-from sinkworker.local.kurrentdb.records import BINARY, ProposedEvent, encoded, uuid_bytes
+from sinkworker.local.kurrentdb.protocol import (
+    all_read,
+    all_subscription,
+    answer_batch,
+    append_response,
+    expected_version,
+    fail_batch,
+    proposed_event,
+    stream_name,
+    stream_read,
+    stream_subscription,
+)
+from sinkworker.local.kurrentdb.reads import Presentation, read_all, read_stream
+from sinkworker.local.kurrentdb.records import ProposedEvent, encoded
 from sinkworker.local.kurrentdb.subscriptions import (
-    AllSubscription,
-    FilterOptions,
-    StreamSubscription,
     subscribe_to_all,
     subscribe_to_stream,
 )
-from sinkworker.local.kurrentdb.writer import (
-    ANY,
-    NO_STREAM,
-    STREAM_EXISTS,
-    AppendRequest,
-    DeleteRequest,
-    Outcome,
-    Request,
-    StreamGone,
-    TombstoneRequest,
-    Writer,
-    Written,
-    WrongVersion,
-)
+from sinkworker.local.kurrentdb.writer import Writer
 
 log = logging.getLogger(__name__)
 
 MAX_APPEND_BYTES = 1024 * 1024
 
-# Where a filter does not say how many records to look at in one go.
-DEFAULT_WINDOW = 32
-
 Handler = Callable[[Call], Awaitable[None]]
 Options = streams_pb2.ReadReq.Options
-_WriteOptions = (
-    streams_pb2.AppendReq.Options
-    | streams_pb2.BatchAppendReq.Options
-    | streams_pb2.DeleteReq.Options
-    | streams_pb2.TombstoneReq.Options
-)
 M = TypeVar("M", bound=Message)
 
 
@@ -135,13 +128,13 @@ class Service:
         backwards = options.read_direction == Options.Backwards
         match options.WhichOneof("stream_option"), options.WhichOneof("count_option"):
             case "stream", "count":
-                await read_stream(call, self._log, _stream_read(options, backwards), present)
+                await read_stream(call, self._log, stream_read(options, backwards), present)
             case "all", "count":
-                await read_all(call, self._log, _all_read(options, backwards), present)
+                await read_all(call, self._log, all_read(options, backwards), present)
             case "stream", "subscription" if not backwards:
-                await subscribe_to_stream(call, self._log, _stream_subscription(options), present)
+                await subscribe_to_stream(call, self._log, stream_subscription(options), present)
             case "all", "subscription" if not backwards:
-                await subscribe_to_all(call, self._log, _all_subscription(options), present)
+                await subscribe_to_all(call, self._log, all_subscription(options), present)
             case stream_option, count_option:
                 direction = "Backwards" if backwards else "Forwards"
                 raise invalid_combination(f"({stream_option}, {count_option}, {direction})")
@@ -154,17 +147,17 @@ class Service:
         events: list[ProposedEvent] = []
         size = 0
         while (request := await _next_request(call, streams_pb2.AppendReq)) is not None:
-            event = _proposed(request.proposed_message)
+            event = proposed_event(request.proposed_message)
             size += event.size_on_disk()
             if size > MAX_APPEND_BYTES:
                 raise append_too_large(MAX_APPEND_BYTES)
             events.append(event)
-        stream = _name(options.stream_identifier)
-        expected = _expected(options)
+        stream = stream_name(options.stream_identifier)
+        expected = expected_version(options)
         outcome = await self._write(AppendRequest(stream, expected, events))
         if isinstance(outcome, StreamGone):
             raise stream_deleted(stream)
-        await call.send([encoded(_append_response(outcome, expected))])
+        await call.send([encoded(append_response(outcome, expected))])
 
     async def _batch_append(self, call: Call) -> None:
         allowed = self._access.allows(call.headers)
@@ -174,7 +167,7 @@ class Service:
             batch = pending.get(key)
             if batch is None:
                 batch = pending[key] = _Batch(request.options, [])
-            batch.events.extend(_proposed(message) for message in request.proposed_messages)
+            batch.events.extend(proposed_event(message) for message in request.proposed_messages)
             too_large = sum(event.size_on_disk() for event in batch.events) > MAX_APPEND_BYTES
             if not (request.is_final or too_large):
                 continue
@@ -184,27 +177,27 @@ class Service:
             )
             if not allowed:
                 # This call has errors of its own, so that one refused batch does not end the others.
-                _fail(response, code_pb2.PERMISSION_DENIED, "AccessDenied", shared_pb2.AccessDenied())
+                fail_batch(response, code_pb2.PERMISSION_DENIED, "AccessDenied", shared_pb2.AccessDenied())
             elif too_large:
                 details = shared_pb2.MaximumAppendSizeExceeded(maxAppendSize=MAX_APPEND_BYTES)
-                _fail(response, code_pb2.INVALID_ARGUMENT, "MaximumAppendSizeExceeded", details)
+                fail_batch(response, code_pb2.INVALID_ARGUMENT, "MaximumAppendSizeExceeded", details)
             else:
-                stream = _name(batch.options.stream_identifier)
-                expected = _expected(batch.options)
+                stream = stream_name(batch.options.stream_identifier)
+                expected = expected_version(batch.options)
                 outcome = await self._write(AppendRequest(stream, expected, batch.events))
-                _answer(response, outcome, expected)
+                answer_batch(response, outcome, expected)
             await call.send([encoded(response)])
 
     async def _delete(self, call: Call) -> None:
         options = (await _only_request(call, streams_pb2.DeleteReq)).options
-        stream, expected = _name(options.stream_identifier), _expected(options)
+        stream, expected = stream_name(options.stream_identifier), expected_version(options)
         position = await self._write_or_fail(DeleteRequest(stream, expected))
         where = streams_pb2.DeleteResp.Position(commit_position=position, prepare_position=position)
         await call.send([encoded(streams_pb2.DeleteResp(position=where))])
 
     async def _tombstone(self, call: Call) -> None:
         options = (await _only_request(call, streams_pb2.TombstoneReq)).options
-        stream, expected = _name(options.stream_identifier), _expected(options)
+        stream, expected = stream_name(options.stream_identifier), expected_version(options)
         position = await self._write_or_fail(TombstoneRequest(stream, expected))
         where = streams_pb2.TombstoneResp.Position(commit_position=position, prepare_position=position)
         await call.send([encoded(streams_pb2.TombstoneResp(position=where))])
@@ -249,166 +242,3 @@ async def _only_request(call: Call, message_type: type[M]) -> M:
     if request is None:
         raise CallFailed(HANDLER_FAILED)
     return request
-
-
-def _name(identifier: shared_pb2.StreamIdentifier) -> str:
-    if not identifier.stream_name:
-        raise required_argument("streamIdentifier", "EventStore.Client.StreamIdentifier")
-    try:
-        return identifier.stream_name.decode()
-    except UnicodeDecodeError as exc:
-        raise CallFailed(Status(Code.INVALID_ARGUMENT, "A stream name must be UTF-8.")) from exc
-
-
-def _expected(options: _WriteOptions) -> int:
-    option: str | None
-    if isinstance(options, streams_pb2.BatchAppendReq.Options):
-        option, revision = options.WhichOneof("expected_stream_position"), options.stream_position
-    else:
-        option, revision = options.WhichOneof("expected_stream_revision"), options.revision
-    match option:
-        case "no_stream":
-            return NO_STREAM
-        case "any":
-            return ANY
-        case "stream_exists":
-            return STREAM_EXISTS
-        case None:
-            raise required_argument("expectedStreamRevision", "EventStore.Client.ExpectedStreamRevision")
-        case _:
-            return revision
-
-
-def _proposed(
-    message: streams_pb2.AppendReq.ProposedMessage | streams_pb2.BatchAppendReq.ProposedMessage,
-) -> ProposedEvent:
-    metadata = message.metadata
-    event_type = metadata.get("type", "")
-    if not event_type:
-        raise required_argument("type", "System.String")
-    try:
-        event_id = uuid_bytes(message.id)
-    except ValueError as exc:
-        raise CallFailed(Status(Code.INVALID_ARGUMENT, f"Not an event id: {message.id.string!r}.")) from exc
-    return ProposedEvent(
-        event_id, event_type, metadata.get("content-type", BINARY), message.data, message.custom_metadata
-    )
-
-
-def _append_response(outcome: Written | WrongVersion, expected: int) -> streams_pb2.AppendResp:
-    response = streams_pb2.AppendResp()
-    if isinstance(outcome, Written):
-        if outcome.revision < 0:
-            response.success.no_stream.SetInParent()
-        else:
-            response.success.current_revision = outcome.revision
-        response.success.position.commit_position = outcome.position
-        response.success.position.prepare_position = outcome.position
-        return response
-    wrong = response.wrong_expected_version
-    if outcome.actual < 0:
-        wrong.current_no_stream.SetInParent()
-        wrong.no_stream_20_6_0.SetInParent()
-    else:
-        wrong.current_revision = outcome.actual
-        wrong.current_revision_20_6_0 = outcome.actual
-    match expected:
-        case x if x == ANY:
-            wrong.expected_any.SetInParent()
-            wrong.any_20_6_0.SetInParent()
-        case x if x == STREAM_EXISTS:
-            wrong.expected_stream_exists.SetInParent()
-            wrong.stream_exists_20_6_0.SetInParent()
-        case x if x == NO_STREAM:
-            wrong.expected_no_stream.SetInParent()
-        case revision:
-            wrong.expected_revision = revision
-            wrong.expected_revision_20_6_0 = revision
-    return response
-
-
-def _answer(response: streams_pb2.BatchAppendResp, outcome: Outcome, expected: int) -> None:
-    match outcome:
-        case Written(revision=revision, position=position):
-            if revision < 0:
-                response.success.no_stream.SetInParent()
-            else:
-                response.success.current_revision = revision
-            response.success.position.commit_position = position
-            response.success.position.prepare_position = position
-        case StreamGone():
-            details = shared_pb2.StreamDeleted(stream_identifier=response.stream_identifier)
-            _fail(response, code_pb2.NOT_FOUND, "StreamDeleted", details)
-        case WrongVersion(actual=actual):
-            _fail(response, code_pb2.ALREADY_EXISTS, "WrongExpectedVersion", _wrong_version(expected, actual))
-
-
-def _wrong_version(expected: int, actual: int) -> shared_pb2.WrongExpectedVersion:
-    details = shared_pb2.WrongExpectedVersion()
-    if actual < 0:
-        details.current_no_stream.SetInParent()
-    else:
-        details.current_stream_revision = actual
-    match expected:
-        case x if x == ANY:
-            details.expected_any.SetInParent()
-        case x if x == STREAM_EXISTS:
-            details.expected_stream_exists.SetInParent()
-        case x if x == NO_STREAM:
-            details.expected_no_stream.SetInParent()
-        case revision:
-            details.expected_stream_position = revision
-    return details
-
-
-def _fail(response: streams_pb2.BatchAppendResp, code: code_pb2.Code.ValueType, message: str, details: Message) -> None:
-    packed = any_pb2.Any()
-    packed.Pack(details)
-    response.error.CopyFrom(status_pb2.Status(code=code, message=message, details=packed))
-
-
-def _stream_read(options: Options, backwards: bool) -> StreamRead:
-    revision, _ = _stream_start(options.stream)
-    return StreamRead(_name(options.stream.stream_identifier), revision, backwards, options.count)
-
-
-def _stream_subscription(options: Options) -> StreamSubscription:
-    revision, from_end = _stream_start(options.stream)
-    return StreamSubscription(_name(options.stream.stream_identifier), revision, from_end)
-
-
-def _stream_start(stream: streams_pb2.ReadReq.Options.StreamOptions) -> tuple[int | None, bool]:
-    """The revision, where one is given, and whether the end is."""
-    match stream.WhichOneof("revision_option"):
-        case "revision":
-            return stream.revision, False
-        case option:
-            return None, option == "end"
-
-
-def _all_read(options: Options, backwards: bool) -> AllRead:
-    position, from_end = _all_start(options.all)
-    if from_end != backwards and position is None:
-        # From the far end there is nothing to read.
-        return AllRead(None, backwards, 0, None)
-    wanted = parse_filter(options.filter) if options.HasField("filter") else None
-    return AllRead(position, backwards, options.count, wanted)
-
-
-def _all_subscription(options: Options) -> AllSubscription:
-    position, from_end = _all_start(options.all)
-    filtered = None
-    if options.HasField("filter"):
-        window = options.filter.max or DEFAULT_WINDOW
-        multiplier = options.filter.checkpointIntervalMultiplier or 1
-        filtered = FilterOptions(parse_filter(options.filter), window, multiplier)
-    return AllSubscription(position, from_end, filtered)
-
-
-def _all_start(everything: streams_pb2.ReadReq.Options.AllOptions) -> tuple[int | None, bool]:
-    """The position, where one is given, and whether the end is."""
-    match everything.WhichOneof("all_option"):
-        case "position":
-            return everything.position.commit_position, False
-        case option:
-            return None, option == "end"

@@ -18,6 +18,19 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from sinkworker.local.kurrentdb.appends import (
+    ANY,
+    NO_STREAM,
+    STREAM_EXISTS,
+    AppendRequest,
+    DeleteRequest,
+    Outcome,
+    Request,
+    StreamGone,
+    TombstoneRequest,
+    Written,
+    WrongVersion,
+)
 from sinkworker.local.kurrentdb.records import (
     BINARY,
     JSON,
@@ -32,11 +45,6 @@ from sinkworker.local.kurrentdb.records import (
 from sinkworker.local.kurrentdb.retention import DELETED, parse_metadata, retention
 from sinkworker.local.kurrentdb.schema import connect
 
-# Expected versions below the revisions, numbered as the server's messages have them.
-NO_STREAM = -1
-ANY = -2
-STREAM_EXISTS = -4
-
 # Where the first event of an empty log goes: a real log begins with records of its own.
 LOG_START = 548
 
@@ -46,60 +54,6 @@ MAX_GROUP = 256
 # How many event ids and streams are remembered. A real server, too, knows only recent ids when any version is expected.
 RECENT_IDS = 50_000
 RECENT_STREAMS = 10_000
-
-
-@dataclass(frozen=True)
-class AppendRequest:
-    """Append `events` to `stream` if it is at version `expected`; all of them or none."""
-
-    stream: str
-    expected: int
-    events: Sequence[ProposedEvent]
-
-
-@dataclass(frozen=True)
-class DeleteRequest:
-    """Hide all events of `stream` from its readers; the next append continues its numbers."""
-
-    stream: str
-    expected: int
-
-
-@dataclass(frozen=True)
-class TombstoneRequest:
-    """Close `stream` for ever."""
-
-    stream: str
-    expected: int
-
-
-Request = AppendRequest | DeleteRequest | TombstoneRequest
-
-
-@dataclass(frozen=True)
-class Written:
-    """Done, now or by an earlier request with the same event ids.
-
-    `revision` and `position` are the last event's; the revision is -1 where an empty append met no stream.
-    """
-
-    revision: int
-    position: int
-
-
-@dataclass(frozen=True)
-class WrongVersion:
-    """Nothing written: the stream is at `actual`, -1 if it does not exist."""
-
-    actual: int
-
-
-@dataclass(frozen=True)
-class StreamGone:
-    """Nothing written: the stream has a tombstone, or is deleted where it was expected to exist."""
-
-
-Outcome = Written | WrongVersion | StreamGone
 
 
 @dataclass(slots=True)

@@ -14,11 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sinkworker.local.kurrentdb.records import ProposedEvent
-from sinkworker.local.kurrentdb.schema import open_data_file
-from sinkworker.local.kurrentdb.writer import (
+from sinkworker.local.kurrentdb.appends import (
     ANY,
-    LOG_START,
     NO_STREAM,
     STREAM_EXISTS,
     AppendRequest,
@@ -26,10 +23,12 @@ from sinkworker.local.kurrentdb.writer import (
     Request,
     StreamGone,
     TombstoneRequest,
-    Writer,
     Written,
     WrongVersion,
 )
+from sinkworker.local.kurrentdb.records import ProposedEvent
+from sinkworker.local.kurrentdb.schema import open_data_file
+from sinkworker.local.kurrentdb.writer import LOG_START, Writer
 
 
 @contextmanager
