@@ -15,7 +15,7 @@ from sinkworker.delivery.producer import LaneProducer, Outgoing
 from sinkworker.delivery.window import InFlight, Window
 from sinkworker.errors import Misconfigured, SinkworkerError, Stale, Transient, Unavailable, Undeliverable
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Ledger
-from sinkworker.model import Cursor, Epoch, LaneNumber, Layout, Revision
+from sinkworker.model import Epoch, LaneNumber, Layout, Revision
 
 log = logging.getLogger(__name__)
 
@@ -84,17 +84,19 @@ class Delivered:
 
     batches: int = 0
     records: int = 0
-    first: Cursor | None = None
-    last: Cursor | None = None
+    first_position: int | None = None
+    last_position: int | None = None
     lanes: list[int] = field(default_factory=list)
     again: list[Activation] = field(default_factory=list)
     """Activations to send for lanes that still have work."""
 
-    def count(self, batch: Batch) -> None:
+    def count(self, flight: InFlight) -> None:
+        batch = flight.batch
         self.batches += 1
         self.records += batch.count
-        self.first = batch.last if self.first is None else min(self.first, batch.last)
-        self.last = batch.last if self.last is None else max(self.last, batch.last)
+        if flight.first_position is not None:
+            self.first_position = min(flight.first_position, self.first_position or flight.first_position)
+        self.last_position = max(batch.last.commit, self.last_position or 0)
 
     def summary(self) -> dict[str, Any]:
         """JSON for Flower: counts and positions, no payloads."""
@@ -102,8 +104,8 @@ class Delivered:
             "lanes": self.lanes,
             "batches": self.batches,
             "records": self.records,
-            "first_position": self.first.commit if self.first else None,
-            "last_position": self.last.commit if self.last else None,
+            "first_position": self.first_position,
+            "last_position": self.last_position,
         }
 
 
@@ -267,7 +269,7 @@ class Delivery:
     def _count(self, outlet: Outlet, held: _HeldLane, acked: Sequence[InFlight]) -> None:
         for flight in acked:
             held.window.acked()
-            self.done.count(flight.batch)
+            self.done.count(flight)
             self._tries = 0
             outlet.failures = 0
 
@@ -275,6 +277,8 @@ class Delivery:
         try:
             for message in outlet.messages(flight.batch, held.granted.layout):
                 # R6: until one record is confirmed on a partition, no other of this producer may be on its way there.
+                if flight.first_position is None:
+                    flight.first_position = message.position
                 alone = self._careful or not outlet.producer.primed(message.partition)
                 if not outlet.producer.send(flight, message):
                     raise _Refused
