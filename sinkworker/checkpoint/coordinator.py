@@ -129,7 +129,7 @@ class Coordinator:
             if watermark is not None and watermark.generation == watched.generation:  # R3
                 self._commit(watched, watermark, last=last)
                 if enqueue is not None:
-                    self._reap(connector_id, watched.ledger, watermark.epoch, enqueue)
+                    self._reap(connector_id, watched.ledger, enqueue)
         except SinkworkerError as exc:
             watched.quiet_until_s = time.monotonic() + PATIENCE_S
             watched.checkpoint = None  # an append's outcome may be unknown: read again
@@ -156,7 +156,6 @@ class Coordinator:
         self,
         connector_id: str,
         ledger: Ledger,
-        epoch: Epoch,
         enqueue: Callable[[str, Epoch, Sequence[Activation]], None],
     ) -> None:
         reaped = ledger.reap()
@@ -164,8 +163,9 @@ class Coordinator:
             log.warning(
                 "a worker fell silent: its lane goes to another", extra={"connector": connector_id, "lane": lane}
             )
-        for activation in reaped.activations:
-            enqueue(connector_id, epoch, [activation])
+        if reaped.epoch is not None:
+            for activation in reaped.activations:
+                enqueue(connector_id, reaped.epoch, [activation])
 
 
 def _is_live(connector: Connector) -> bool:

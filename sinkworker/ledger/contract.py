@@ -118,6 +118,8 @@ class Reaped:
 
     activations: Sequence[Activation] = ()
     expired: Sequence[LaneNumber] = ()
+    epoch: Epoch | None = field(default=None, compare=False)
+    """The epoch that the activations are of; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,7 +261,7 @@ class MemoryLedger:
                 continue
             if lane.depth and not stopping:
                 activations.append(Activation(number, lane.activation))
-        return Reaped(tuple(activations), tuple(expired))
+        return Reaped(tuple(activations), tuple(expired), state.tenure.epoch)
 
     def watermark(self) -> Watermark | None:
         state = self.state

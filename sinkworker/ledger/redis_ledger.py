@@ -163,8 +163,12 @@ class RedisLedger:
     # -- the coordinator's transitions
 
     def reap(self) -> Reaped:
-        activations, expired = self._call("reap", contract.FIRST_RESEND_MS, contract.LONGEST_RESEND_MS)
-        return Reaped(_activations(activations), tuple(LaneNumber(int(lane)) for lane in expired.split()))
+        activations, expired, epoch = self._call("reap", contract.FIRST_RESEND_MS, contract.LONGEST_RESEND_MS)
+        return Reaped(
+            _activations(activations),
+            tuple(LaneNumber(int(lane)) for lane in expired.split()),
+            Epoch(int(epoch)) if epoch else None,
+        )
 
     def watermark(self) -> Watermark | None:
         word, *answer = self._ask("watermark")

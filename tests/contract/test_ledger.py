@@ -341,7 +341,9 @@ def test_a_claim_that_is_not_renewed_is_freed_and_its_holder_is_stale(world: Wor
     world.elapse(LEASE_MS - 1_000)
     assert ledger.reap() == Reaped()
     world.elapse(1_000)
-    assert ledger.reap() == Reaped((Activation(LANE, 2),), (LANE,))
+    reaped = ledger.reap()
+    assert reaped == Reaped((Activation(LANE, 2),), (LANE,))
+    assert reaped.epoch == EPOCH
     with pytest.raises(Stale):
         ledger.ack(claim, 1)
 

@@ -1,10 +1,10 @@
 -- reap: free the lanes whose claim was not renewed, and send the activations again that nobody claimed.
 -- KEYS: see _shared.lua
 -- ARGV[1] first resend in ms   ARGV[2] longest resend in ms
--- Answers OK "lane activation lane activation …" "expired lane …"
+-- Answers OK "lane activation lane activation …" "expired lane …" epoch
 local state = read_state()
 local lanes = state and not state.closed and read_lanes(state)
-if not lanes then return {'OK', '', ''} end
+if not lanes then return {'OK', '', '', ''} end
 local now, stopping = now_ms(), state.quiesced or state.failure ~= ''
 local activations, expired = {}, {}
 for number = 0, state.lanes - 1 do
@@ -29,4 +29,4 @@ for number = 0, state.lanes - 1 do
     end
   end
 end
-return {'OK', table.concat(activations, ' '), table.concat(expired, ' ')}
+return {'OK', table.concat(activations, ' '), table.concat(expired, ' '), state.epoch}
