@@ -244,7 +244,7 @@ class MemoryLedger:
         state, now = self.state, self._now_ms()
         activations: list[Activation] = []
         expired: list[LaneNumber] = []
-        if state.tenure is None or state.closed:
+        if state.tenure is None or state.closed or len(state.lanes) != state.tenure.layout.lanes:
             return Reaped()
         stopping = state.quiesced or bool(state.failure)
         for number, lane in state.lanes.items():
