@@ -1,0 +1,162 @@
+"""A broker with two partitions a lane, and producers whose records are on their way for a while."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError
+
+from sinkworker.delivery.producer import Outgoing, Refusal
+from sinkworker.delivery.window import InFlight
+from sinkworker.ledger import payload
+from sinkworker.ledger.contract import Batch
+from sinkworker.model import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """A record in the topic."""
+
+    generation: int
+    partition: int
+    position: int
+
+
+class Producer:
+    """What `LaneProducer` shows to `Delivery`. Its records land one by one, when the driver lets them."""
+
+    def __init__(self, broker: Broker, generation: int, poll: Callable[[float], None]) -> None:
+        self.refusal: Refusal | None = None
+        self.trouble: KafkaError | None = None
+        self.confirmations = 0
+        self.shut_out = False
+        self.closed = False
+        self._broker = broker
+        self._generation = generation
+        self._poll = poll
+        self._primed: set[int] = set()
+        self._waiting: dict[int, deque[tuple[InFlight, Outgoing]]] = {}
+        self._confirmed: list[tuple[InFlight, Outgoing]] = []
+        self._refused: Refusal | None = None
+
+    def primed(self, partition: int) -> bool:
+        return partition in self._primed
+
+    def send(self, flight: InFlight, record: Outgoing) -> bool:
+        if self._refused is not None and self._broker.gapless:
+            self.refusal = self._refused  # a producer that failed for good takes nothing more
+        if self.refusal is not None:
+            return False
+        flight.outstanding += 1
+        self._waiting.setdefault(record.partition, deque()).append((flight, record))
+        return True
+
+    def poll(self, timeout_s: float) -> None:
+        self._poll(timeout_s)
+        for flight, record in self._confirmed:
+            flight.outstanding -= 1
+            self.confirmations += 1
+            self._primed.add(record.partition)
+        self._confirmed.clear()
+        self.refusal = self.refusal or self._refused
+
+    # what happens on the way
+
+    def busy(self) -> list[int]:
+        return [partition for partition, waiting in self._waiting.items() if waiting]
+
+    def land(self, partition: int) -> None:
+        """The next record of the partition reaches the topic."""
+        flight, record = self._waiting[partition].popleft()
+        self._broker.take(self._generation, record)
+        self._confirmed.append((flight, record))
+
+    def refuse(self, partition: int) -> None:
+        """The broker does not take the next record; nothing behind it may follow (gapless)."""
+        flight, record = self._waiting[partition].popleft()
+        self._refused = Refusal(flight.batch.lane, record, KafkaError(KafkaError._FATAL))
+        if self._broker.gapless:
+            self._waiting.clear()
+
+    def cut(self, rng: random.Random) -> None:
+        """Purged, or its process killed: what is already on the wire still lands, some time; the rest never does."""
+        self.closed = True
+        for partition, waiting in self._waiting.items():
+            sent = rng.randint(0, len(waiting))
+            records = [record for _, record in waiting][:sent]
+            if records:
+                self._broker.wire.append((self._generation, partition, deque(records)))
+        self._waiting.clear()
+
+
+class Broker:
+    """The topic, and what is on its way to it."""
+
+    def __init__(self, rng: random.Random, *, gapless: bool = True) -> None:
+        self.topic: list[Landed] = []
+        self.producers: list[Producer] = []
+        self.wire: list[tuple[int, int, deque[Outgoing]]] = []
+        self.gapless = gapless
+        self._rng = rng
+
+    def take(self, generation: int, record: Outgoing) -> None:
+        self.topic.append(Landed(generation, record.partition, record.position))
+
+    def move(self, *, refusing: bool) -> None:
+        """One thing happens on the network, if anything is on its way."""
+        choices: list[Callable[[], None]] = []
+        for producer in self.producers:
+            for partition in producer.busy():
+                choices.append(lambda producer=producer, partition=partition: producer.land(partition))  # type: ignore[misc]
+                if refusing and self._rng.random() < 0.02:
+                    choices.append(lambda producer=producer, partition=partition: producer.refuse(partition))  # type: ignore[misc]
+        for generation, _, records in self.wire:
+            choices.append(lambda generation=generation, records=records: self.take(generation, records.popleft()))  # type: ignore[misc]
+        if choices:
+            self._rng.choice(choices)()
+        self.wire = [each for each in self.wire if each[2]]
+        self.producers = [each for each in self.producers if not each.closed]
+
+
+class Outlet:
+    """What a worker process has of a connector: see `sinkworker.delivery.outlet.KafkaOutlet`."""
+
+    purges = True
+
+    def __init__(
+        self, broker: Broker, generation: int, poll: Callable[[float], None], rng: random.Random, in_flight: int
+    ) -> None:
+        self.in_flight_batches = in_flight
+        self.failures = 0
+        self.generation = generation
+        self._broker = broker
+        self._poll = poll
+        self._rng = rng
+        self._producer: Producer | None = None
+
+    @property
+    def producer(self) -> Producer:
+        if self._producer is None:
+            self._producer = Producer(self._broker, self.generation, self._poll)
+            self._broker.producers.append(self._producer)
+        return self._producer
+
+    def discard(self) -> None:
+        if self._producer is not None:
+            if self.purges:
+                self._producer.cut(self._rng)
+            self._producer = None
+
+    def die(self) -> None:
+        """The process is killed."""
+        if self._producer is not None:
+            self._producer.cut(self._rng)
+
+    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing]:
+        for raw in payload.unpack(batch.payload):
+            position = int(bytes(raw))
+            partition = int(batch.lane) + layout.lanes * (position // 10 % 2)
+            yield Outgoing(str(position), "s", "T", position, None, b"", [], partition=partition)

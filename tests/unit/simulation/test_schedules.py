@@ -1,0 +1,40 @@
+"""Thousands of random schedules of the whole protocol: whatever happens, P1, P2, P3 and P7 hold."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.simulation.world import CLEAN, EVERYTHING, NO_FAULTS, Faults, World
+
+SCHEDULES = int(os.environ.get("SINKWORKER_TEST_SCHEDULES", "200"))
+"""For each kind of faults. More find more: 20,000 take some minutes."""
+
+KINDS = {
+    "all at once": EVERYTHING,
+    "processes die": Faults(kill=0.03),
+    "processes sleep and wake": Faults(pause=0.03),
+    "Redis loses data": Faults(rollback=0.02, empty=0.004, evict=0.01),
+    "calls and tasks get lost": Faults(lost_call=0.02, lost_task=0.1),
+    "Kafka refuses": Faults(refusal=True, pause=0.005),
+    "two of each, and resets": Faults(second=0.02, reset=0.01, hand_over=0.01, pause=0.01),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_lost_and_order_is_kept(kind: str) -> None:
+    for seed in range(SCHEDULES):
+        try:
+            World(seed, KINDS[kind]).run()
+        except AssertionError as exc:
+            raise AssertionError(f"seed {seed}: {exc}") from exc
+
+
+@pytest.mark.parametrize("faults", [NO_FAULTS, CLEAN, replace(CLEAN, lost_task=0.1)])
+def test_clean_stops_and_lost_tasks_repeat_nothing(faults: Faults) -> None:
+    for seed in range(SCHEDULES // 2):
+        world = World(seed, faults)
+        world.run()
+        assert world.duplicates == 0, f"seed {seed}"  # P3
