@@ -110,10 +110,13 @@ def local(env_file: Path | None) -> int:
     For a first look, development and tests. The roles find it through the data dir (SINKWORKER_DATA_DIR); the broker
     keeps its records in memory only. With all three servers configured it has nothing to do, and says so.
     """
+    from sinkworker.local.env_file import EnvFile, without_our_own
     from sinkworker.local.stack import Stack
 
-    settings = config.load(config.environment())
-    return process.run(Stack(settings, env_file=env_file), settings)
+    environ = without_our_own(config.environment())
+    settings = config.load(environ)
+    asked = None if env_file is None else EnvFile(env_file)
+    return process.run(Stack(settings, environ, env_file=asked), settings)
 
 
 @cli.group(name="config")

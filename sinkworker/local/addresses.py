@@ -1,7 +1,9 @@
-"""Where the local stack's parts are found: the file `local.env` in the data dir, and the lock that makes it true.
+"""Where the local stack's parts are found: the file `local.env` in the data dir, and the locks that make it true.
 
-The running `sinkworker local` holds an `flock` on `local.lock` for as long as any of its parts may live, and writes
-`local.env` once all of them answer. A file beside a free lock is of a dead stack and is not believed.
+The running `sinkworker local` writes `local.env` once all its parts answer, and holds an `flock` on that very file for
+as long as it lives: one that nobody holds is of a dead stack and is not believed. Another lock, on `local.lock`, is
+held from before the first part starts until the last is gone, even where that is after the stack's own end, so that
+there is never a second stack on one data dir.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 ADDRESSES = ("kurrentdb_uri", "redis_url", "kafka_bootstrap_servers")
 """The fields of `Config` that the local stack can fill."""
 
+FILE = "local.env"
+LOCK = "local.lock"
 POLL_S = 0.2
 REMIND_S = 15.0
 LOCK_PATIENCE_S = 1.0
@@ -63,9 +67,28 @@ def missing(config: Config) -> list[str]:
 
 def running(data_dir: Path) -> dict[str, str]:
     """What the stack that runs on `data_dir` gives, by variable: empty while none runs or not all its parts answer."""
-    if not _held(data_dir / "local.lock"):
-        return {}
-    return read(data_dir / "local.env")
+    path = data_dir / FILE
+    return read(path) if _held(path) else {}
+
+
+@contextlib.contextmanager
+def published(data_dir: Path, addresses: Mapping[str, str]) -> Iterator[Path]:
+    """While inside, `running` gives these addresses. Gives the file's path. Raises Misconfigured.
+
+    The file stays, for `last_known`. It is locked before it gets its name, so there is no instant at which a reader
+    could take it for another run's.
+    """
+    path = data_dir / FILE
+    draft = _draft(path, addresses)
+    with draft.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        draft.replace(path)
+        yield path
+
+
+def last_known(data_dir: Path) -> dict[str, str]:
+    """The addresses of the stack that last ran on `data_dir`."""
+    return read(data_dir / FILE)
 
 
 def read(path: Path) -> dict[str, str]:
@@ -78,14 +101,21 @@ def read(path: Path) -> dict[str, str]:
         raise Misconfigured(f"{path} cannot be read: {exc}.", hint="Give this user access to the data dir.") from exc
 
 
-def write(path: Path, addresses: Mapping[str, str]) -> None:
+def write(path: Path, addresses: Mapping[str, str], *, first_line: str = "") -> None:
     """Replace the file in one step: who reads it sees all addresses or the old file. Raises Misconfigured."""
+    _draft(path, addresses, first_line).replace(path)
+
+
+def _draft(path: Path, addresses: Mapping[str, str], first_line: str = "") -> Path:
+    """The complete file beside the place where it is to be."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
+    lines = [first_line] if first_line else []
+    lines += [f"{name}={value}" for name, value in addresses.items()]
     try:
-        draft.write_text("".join(f"{name}={value}\n" for name, value in addresses.items()), encoding="utf-8")
-        draft.replace(path)
+        draft.write_text("\n".join([*lines, ""]), encoding="utf-8")
     except OSError as exc:
         raise Misconfigured(f"{path} cannot be written: {exc.strerror}.", hint="Choose another path.") from exc
+    return draft
 
 
 def prepare_data_dir(path: Path) -> Path:
@@ -112,7 +142,7 @@ def sole_stack(data_dir: Path) -> Iterator[int]:
     Hand the descriptor on to whatever must have ended before another stack may start.
     """
     try:
-        descriptor = os.open(data_dir / "local.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as exc:
         raise Misconfigured(f"The data dir {data_dir} cannot be used: {exc.strerror}.") from exc
     try:
@@ -138,7 +168,10 @@ def _lock(descriptor: int, data_dir: Path) -> None:
 
 
 def _held(lock: Path) -> bool:
-    """Whether a stack holds the lock. Taken shared, so that two roles that look at once do not mistake each other."""
+    """Whether a stack holds the lock on this file.
+
+    Taken shared, so that two roles that look at once do not mistake each other.
+    """
     try:
         descriptor = os.open(lock, os.O_RDONLY)
     except FileNotFoundError:
@@ -161,14 +194,14 @@ def _complete(config: Config) -> Config | None:
     try:
         local = load({name: given[name] for name in missing(config) if name in given})
     except Invalid as exc:
-        raise Misconfigured(f"{config.data_dir / 'local.env'}: {exc.message}") from exc
+        raise Misconfigured(f"{config.data_dir / FILE}: {exc.message}") from exc
     filled = replace(config, **{key: getattr(config, key) or getattr(local, key) for key in ADDRESSES})
     return None if missing(filled) else filled
 
 
 def _advice(config: Config) -> str:
     where = f"the data dir {config.data_dir.absolute()}"
-    if not _held(config.data_dir / "local.lock"):
+    if not _held(config.data_dir / LOCK):
         return f"start `sinkworker local` on {where}, or set the variable to your own server's address"
     given = running(config.data_dir)
     if not given:

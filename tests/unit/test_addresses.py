@@ -26,8 +26,7 @@ GIVEN = {
 
 def test_a_running_stack_gives_what_is_not_configured_and_nothing_else(tmp_path: Path) -> None:
     config = Config(data_dir=tmp_path, redis_url=Secret("redis://mine:6379/0"))
-    with addresses.sole_stack(tmp_path):
-        addresses.write(tmp_path / "local.env", GIVEN)
+    with addresses.published(tmp_path, GIVEN):
         found = addresses.resolve_now(config)
     assert found.redis_url is not None
     assert found.redis_url.reveal() == "redis://mine:6379/0"
@@ -37,10 +36,18 @@ def test_a_running_stack_gives_what_is_not_configured_and_nothing_else(tmp_path:
 
 
 def test_a_file_whose_stack_is_dead_is_not_believed(tmp_path: Path) -> None:
-    with addresses.sole_stack(tmp_path):
-        addresses.write(tmp_path / "local.env", GIVEN)
+    with addresses.published(tmp_path, GIVEN):
+        pass
     with pytest.raises(Misconfigured, match="Start `sinkworker local`"):
         addresses.resolve_now(Config(data_dir=tmp_path))
+    assert addresses.last_known(tmp_path) == GIVEN
+
+
+def test_the_file_of_a_dead_stack_is_not_believed_while_the_next_one_starts(tmp_path: Path) -> None:
+    with addresses.published(tmp_path, GIVEN):
+        pass
+    with addresses.sole_stack(tmp_path):
+        assert addresses.running(tmp_path) == {}
 
 
 def test_a_stack_that_is_starting_is_not_mistaken_for_none(tmp_path: Path) -> None:
@@ -49,10 +56,12 @@ def test_a_stack_that_is_starting_is_not_mistaken_for_none(tmp_path: Path) -> No
 
 
 def test_a_stack_that_lacks_an_address_is_named_with_the_variable(tmp_path: Path) -> None:
-    with addresses.sole_stack(tmp_path):
-        addresses.write(tmp_path / "local.env", {"REDIS_URL": GIVEN["REDIS_URL"]})
-        with pytest.raises(Misconfigured, match="does not give KURRENTDB_URI, KAFKA_BOOTSTRAP_SERVERS"):
-            addresses.resolve_now(Config(data_dir=tmp_path))
+    with (
+        addresses.sole_stack(tmp_path),
+        addresses.published(tmp_path, {"REDIS_URL": GIVEN["REDIS_URL"]}),
+        pytest.raises(Misconfigured, match="does not give KURRENTDB_URI, KAFKA_BOOTSTRAP_SERVERS"),
+    ):
+        addresses.resolve_now(Config(data_dir=tmp_path))
 
 
 def test_a_one_shot_command_is_told_at_once_what_to_do(tmp_path: Path) -> None:
@@ -67,8 +76,7 @@ def test_a_role_waits_for_the_stack_and_says_so(tmp_path: Path, caplog: pytest.L
         target=lambda: found.append(addresses.resolve(Config(data_dir=tmp_path), threading.Event()))
     )
     waiting.start()
-    with addresses.sole_stack(tmp_path):
-        addresses.write(tmp_path / "local.env", GIVEN)
+    with addresses.published(tmp_path, GIVEN):
         waiting.join(10)
     assert found[0].kafka_bootstrap_servers == "127.0.0.1:1003"
 
@@ -145,7 +153,8 @@ def test_a_data_dir_that_may_not_be_written_is_one_sentence(tmp_path: Path) -> N
 
 
 def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
-    with addresses.sole_stack(tmp_path):
-        (tmp_path / "local.env").write_text("REDIS_URL=http://wrong\n")
-        with pytest.raises(Misconfigured, match="REDIS_URL must start with"):
-            addresses.resolve_now(Config(data_dir=tmp_path))
+    with (
+        addresses.published(tmp_path, {"REDIS_URL": "http://wrong"}),
+        pytest.raises(Misconfigured, match="REDIS_URL must start with"),
+    ):
+        addresses.resolve_now(Config(data_dir=tmp_path))
