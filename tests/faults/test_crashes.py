@@ -1,0 +1,114 @@
+"""Real processes killed, stopped and restarted in mid-flow. Whatever dies: nothing lost, order kept (P1, P2)."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from sinkworker.connectors.lifecycle import State
+from tests.oracle import Verdict
+from tests.processes import eventually, processes_mentioning
+from tests.system import Flow, Role, System
+
+RECORDS = 5000
+
+
+@pytest.fixture
+def flow(system: System) -> Iterator[Flow]:
+    """A connector in mid-flow: records keep arriving, and some are delivered."""
+    flow = system.flow()
+    flow.appending = flow.append_in_background(RECORDS)
+    eventually(lambda: flow.position > 0)
+    yield flow
+    flow.stop()
+
+
+def outcome(flow: Flow) -> Verdict:
+    assert flow.appending is not None
+    flow.appending.join()
+    verdict = flow.delivered()
+    assert verdict.holds, verdict
+    assert flow.connector.state is State.RUNNING
+    assert flow.connector.error is None
+    return verdict
+
+
+@pytest.mark.parametrize("name", ["scheduler", "coordinator", "worker-0"])
+def test_a_killed_role_that_is_started_again_loses_nothing(system: System, flow: Flow, name: str) -> None:
+    system.roles[name].kill()
+    system.roles[name].start()
+    outcome(flow)
+
+
+def test_a_killed_worker_is_replaced_by_the_others(system: System, flow: Flow) -> None:
+    system.roles["worker-0"].kill()
+    outcome(flow)
+    system.roles["worker-0"].start()
+
+
+def test_a_killed_pool_child_is_replaced_by_its_parent(system: System, flow: Flow) -> None:
+    for worker in system.workers:
+        for child in worker.children():
+            os.kill(child, signal.SIGKILL)
+    outcome(flow)
+
+
+def test_a_worker_that_sleeps_past_its_lease_does_no_harm_when_it_wakes(system: System, flow: Flow) -> None:
+    children = [child for worker in system.workers for child in worker.children()]
+    for child in children:
+        os.kill(child, signal.SIGSTOP)
+    expired = _expired_lanes(system)
+    eventually(lambda: _expired_lanes(system) > expired or flow.position >= flow.log()[-1].commit_position)
+    for child in children:
+        os.kill(child, signal.SIGCONT)
+    outcome(flow)
+
+
+def _expired_lanes(system: System) -> int:
+    return system.roles["coordinator"].log.read_text().count("a worker fell silent")
+
+
+def test_a_redis_that_lost_everything_costs_no_record_and_no_connector(system: System, flow: Flow) -> None:
+    system.redis.flushall()
+    outcome(flow)
+
+
+@pytest.mark.parametrize("part", ["valkey-server", "sinkworker.local.kurrentdb"])
+def test_a_killed_server_that_comes_back_with_its_data_loses_nothing(system: System, flow: Flow, part: str) -> None:
+    (pid,) = [pid for pid in processes_mentioning(part) if _belongs_to(system, pid)]
+    os.kill(pid, signal.SIGKILL)
+    outcome(flow)
+
+
+def _belongs_to(system: System, pid: int) -> bool:
+    return os.readlink(f"/proc/{pid}/cwd").startswith(str(system.local.log.parent))
+
+
+def test_two_schedulers_at_once_do_no_harm(system: System, flow: Flow) -> None:
+    second = system.another("scheduler")
+    second.start()
+    system.redis.delete(f"sink:{{{flow.id}}}:scheduler")  # the lease is politeness: take it away
+    eventually(lambda: "running from position" in second.log.read_text())
+    outcome(flow)
+    assert second.stop() == 0
+
+
+def test_a_copy_of_every_task_does_no_harm(system: System, flow: Flow) -> None:
+    for message in system.redis.lrange("sinkworker", 0, -1):
+        system.redis.lpush("sinkworker", message)
+    outcome(flow)
+
+
+@pytest.mark.parametrize("name", ["scheduler", "worker"])
+def test_a_rolling_restart_repeats_nothing(system: System, flow: Flow, name: str) -> None:
+    for role in _all(system, name):
+        assert role.stop() == 0
+        role.start()
+    assert outcome(flow).duplicates == 0  # P3
+
+
+def _all(system: System, name: str) -> list[Role]:
+    return [role for each, role in system.roles.items() if each.startswith(name)]

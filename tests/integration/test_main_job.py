@@ -1,0 +1,208 @@
+"""KurrentDB to Kafka through real processes: what arrives, in which order, and what a stop or a start does to it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sinkworker.connectors.lifecycle import State
+from sinkworker.model import Position
+from sinkworker.scheduling.keys import partition_of
+from tests.oracle import consume
+from tests.processes import eventually
+from tests.system import Flow, System
+
+
+def test_every_record_arrives_once_and_in_order(system: System) -> None:
+    flow = system.flow()
+    flow.append(1000)
+    verdict = flow.delivered()
+    assert verdict.holds, verdict
+    assert verdict.duplicates == 0
+
+
+def test_records_appended_while_it_runs_follow_live(system: System) -> None:
+    flow = system.flow()
+    eventually(lambda: flow.connector.state is State.RUNNING)
+    for _ in range(20):
+        flow.append(1)
+    verdict = flow.delivered()
+    assert verdict.holds, verdict
+
+
+def test_a_message_has_the_documented_headers_and_the_event_data_byte_for_byte(system: System) -> None:
+    flow = system.flow(**{"defaultHeaders:Team": "lending"})
+    flow.append(1)
+    assert flow.delivered().holds
+    (event,) = flow.log()
+    (message,) = consume(system.servers, flow.topic)
+    assert message.value == event.data
+    assert message.key == event.stream_name.encode()
+    assert {
+        "esdb-connector-id": flow.id.encode(),
+        "esdb-record-stream-id": event.stream_name.encode(),
+        "esdb-record-stream-revision": b"0",
+        "esdb-record-schema-subject": b"LoanRequested",
+        "esdb-record-schema-type": b"json",
+        "esdb-record-redacted": b"false",
+        "esdb-record-headers-tenant": b"north",
+        "Team": b"lending",
+    }.items() <= message.headers.items()
+    assert {"esdb-request-id", "esdb-request-date", "esdb-record-timestamp"} <= message.headers.keys()
+
+
+def test_a_record_without_a_key_goes_to_the_partition_that_its_id_decides(system: System) -> None:
+    flow = system.flow(**{"partitionKeyExtraction:enabled": "false"})
+    flow.append(200)
+    verdict = flow.delivered()
+    assert verdict.holds, verdict
+    messages = consume(system.servers, flow.topic)
+    assert {message.key for message in messages} == {None}
+    assert all(message.partition == partition_of(None, message.record_id, 6) for message in messages)
+
+
+def test_a_stop_and_a_start_in_mid_flow_repeat_nothing_and_lose_nothing(system: System) -> None:
+    flow = system.flow()
+    appending = flow.append_in_background(4000)
+    eventually(lambda: flow.position > 0)
+    flow.stop()
+    appending.join()
+    flow.start()
+    verdict = flow.delivered()
+    assert verdict.holds, verdict
+    assert verdict.duplicates == 0  # P3
+
+
+def test_a_start_at_a_position_delivers_what_comes_after_it(system: System) -> None:
+    flow = Flow(system, system.topic())
+    flow.create()
+    flow.append(100)
+    log = flow.log()
+    flow.start(log[59].commit_position)
+    eventually(lambda: flow.position >= log[-1].commit_position)
+    delivered = [message.position for message in consume(system.servers, flow.topic)]
+    assert sorted(delivered) == [event.commit_position for event in log[60:]]
+
+
+def test_a_start_between_two_records_reads_up_to_it_and_drops_that(system: System) -> None:
+    flow = Flow(system, system.topic())
+    flow.create()
+    flow.append(50)
+    log = flow.log()
+    flow.start(log[9].commit_position + 1)
+    eventually(lambda: flow.position >= log[-1].commit_position)
+    delivered = [message.position for message in consume(system.servers, flow.topic)]
+    assert sorted(delivered) == [event.commit_position for event in log[10:]]
+
+
+def test_a_reset_delivers_everything_again(system: System) -> None:
+    flow = system.flow()
+    flow.append(100)
+    assert flow.delivered().duplicates == 0
+    flow.stop()
+    system.registry.reset(flow.id)
+    eventually(lambda: len(consume(system.servers, flow.topic)) == 200)
+    assert flow.delivered().duplicates == 100
+
+
+def test_latest_begins_with_what_is_appended_after_the_start(system: System) -> None:
+    flow = Flow(system, system.topic())
+    flow.create(**{"subscription:initialPosition": "latest"})
+    flow.append(50)
+    flow.start()
+    eventually(lambda: flow.connector.state is State.RUNNING)
+    flow.append(30)
+    log = flow.log()
+    eventually(lambda: flow.position >= log[-1].commit_position)
+    delivered = [message.position for message in consume(system.servers, flow.topic)]
+    assert sorted(delivered) == [event.commit_position for event in log[50:]]
+
+
+def test_a_stream_is_delivered_by_its_exact_name(system: System) -> None:
+    flow = Flow(system, system.topic())
+    flow.append(100, streams=4)
+    wanted = f"{flow.prefix}-2"
+    flow.create(
+        **{"subscription:filter:filterType": "streamId", "subscription:filter:expression": wanted},
+    )
+    flow.start()
+    expected = [event.commit_position for event in flow.log() if event.stream_name == wanted]
+    eventually(lambda: flow.position >= expected[-1])
+    delivered = [message.position for message in consume(system.servers, flow.topic)]
+    assert sorted(delivered) == expected
+
+
+def test_a_connector_over_the_whole_log_does_not_feed_on_its_own_checkpoints(system: System) -> None:
+    flow = Flow(system, system.topic())
+    flow.create(
+        **{
+            "subscription:initialPosition": "latest",
+            "subscription:filter:scope": "record",
+            "subscription:filter:filterType": "",
+            "subscription:filter:expression": "",
+            "autocommit:interval": "50",
+        }
+    )
+    flow.start()
+    eventually(lambda: flow.connector.state is State.RUNNING)
+    flow.append(10)
+    last = flow.log()[-1].commit_position
+    eventually(lambda: flow.position >= last)
+    checkpoints = system.database.last_event(f"$connectors/{flow.id}/checkpoints")
+    flow.append(1)  # delivering it takes longer than several checkpoints would
+    last = flow.log()[-1].commit_position
+    eventually(lambda: flow.position >= last)
+    after = system.database.last_event(f"$connectors/{flow.id}/checkpoints")
+    assert checkpoints is not None
+    assert after is not None
+    assert after.revision - checkpoints.revision <= 2
+    types = {message.headers["esdb-record-schema-subject"] for message in consume(system.servers, flow.topic)}
+    assert b"$conn-ctrl-checkpoint" not in types
+    assert not any(name.startswith(b"$sinkworker") for name in types)
+    flow.stop()
+
+
+def test_traffic_that_does_not_match_moves_the_checkpoint(system: System) -> None:
+    flow = system.flow()
+    flow.append(1)
+    assert flow.delivered().holds
+    reached = flow.position
+    other = Flow(system, "unused")
+    other.append(600)
+    eventually(lambda: flow.position > reached)
+
+
+def test_the_checkpoint_event_has_the_documented_shape(system: System) -> None:
+    flow = system.flow()
+    flow.append(10)
+    assert flow.delivered().holds
+    event = system.database.last_event(f"$connectors/{flow.id}/checkpoints")
+    assert event is not None
+    assert event.type == "$conn-ctrl-checkpoint"
+    data = json.loads(event.data)
+    assert data.keys() == {"consumerId", "logPosition", "streamId", "streamRevision", "timestamp"}
+    assert data["consumerId"] == flow.id
+    assert Position(int(data["logPosition"])) == flow.position
+
+
+def test_a_missing_topic_stops_the_connector_with_a_sentence_and_loses_nothing(system: System) -> None:
+    flow = Flow(system, f"missing-{system.topic()}")
+    flow.create()
+    flow.append(20)
+    flow.start()
+    eventually(lambda: flow.connector.error is not None)
+    error = flow.connector.error
+    assert error is not None
+    assert error.code == "topic-missing"
+    assert flow.topic in error.message
+    assert flow.connector.state is State.STOPPED
+
+
+@pytest.mark.parametrize("wait", ["true", "false"])
+def test_waiting_for_the_broker_changes_nothing_in_what_arrives(system: System, wait: str) -> None:
+    flow = system.flow(waitForBrokerAck=wait)
+    flow.append(300)
+    verdict = flow.delivered()
+    assert verdict.holds, verdict
+    assert verdict.duplicates == 0

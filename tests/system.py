@@ -1,0 +1,258 @@
+"""The whole system as real processes, for tests: the local stack, the roles, and hands to kill and revive them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import redis
+from confluent_kafka.admin import AdminClient, NewTopic
+from honcho.environ import parse
+from kurrentdbclient import KurrentDBClient, NewEvent, RecordedEvent, StreamState
+from kurrentdbclient.exceptions import KurrentDBClientError
+
+from sinkworker.config import Secret
+from sinkworker.connectors.lifecycle import Connector, State
+from sinkworker.connectors.registry import Registry
+from sinkworker.database import Database
+from sinkworker.errors import SinkworkerError
+from tests.oracle import Verdict, consume, judge
+from tests.processes import clean_environment, eventually
+
+QUICK = {
+    "SINKWORKER_CLAIM_LEASE_S": "2",
+    "SINKWORKER_ACTIVATION_S": "0.5",
+    "SINKWORKER_DELIVERY_TIMEOUT_S": "5",
+    "SINKWORKER_BATCH_RECORDS": "50",
+    "SINKWORKER_DRAIN_TIMEOUT_S": "3",
+}
+"""So that recovery from a crash takes seconds, and some hundred records already make many batches."""
+
+PARTITIONS = 6
+
+
+class Role:
+    """One process of the system, which may be killed and started again."""
+
+    def __init__(self, name: str, argv: Sequence[str], environ: dict[str, str], folder: Path) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self._argv = [sys.executable, "-m", *argv]
+        self._environ = environ
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._argv,
+                env=self._environ,
+                cwd=self.log.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        """SIGKILL to the process alone, as an out-of-memory killer does."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def children(self) -> list[int]:
+        listed = subprocess.run(["pgrep", "-P", str(self.pid)], capture_output=True, text=True, check=False).stdout
+        return [int(pid) for pid in listed.split()]
+
+    def stop(self, timeout_s: float = 20.0) -> int:
+        """SIGTERM, and the exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(timeout_s)
+
+    def destroy(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+class System:
+    """Everything that `honcho start` runs, but for Flower and the API, on free ports."""
+
+    def __init__(self, folder: Path, *, workers: int = 2, **environ: str) -> None:
+        self._folder = folder
+        self._env_file = folder / "stack.env"
+        self.local = Role(
+            "local",
+            ["sinkworker", "local", "--env-file", str(self._env_file)],
+            clean_environment(SINKWORKER_DATA_DIR=str(folder / "data")),
+            folder,
+        )
+        self._environ = {**QUICK, **environ}
+        self._workers = workers
+        self.roles: dict[str, Role] = {}
+
+    def __enter__(self) -> System:
+        self.local.start()
+        self.addresses = eventually(lambda: self._env_file.exists() and parse(self._env_file.read_text()), within_s=30)
+        self.servers = self.addresses["KAFKA_BOOTSTRAP_SERVERS"]
+        self._role_environ = environ = clean_environment(**self.addresses, **self._environ)
+        roles = {"scheduler": ["sinkworker", "scheduler"], "coordinator": ["sinkworker", "coordinator"]}
+        roles |= {f"worker-{number}": ["celery", "-A", "tasks", "worker"] for number in range(self._workers)}
+        self.roles = {name: Role(name, argv, environ, self._folder) for name, argv in roles.items()}
+        for role in self.roles.values():
+            role.start()
+        self.database = Database(Secret(self.addresses["KURRENTDB_URI"]))
+        self.registry = Registry(self.database)
+        self.client = KurrentDBClient(self.addresses["KURRENTDB_URI"])
+        self.redis = redis.Redis.from_url(self.addresses["REDIS_URL"])
+        self.admin = AdminClient({"bootstrap.servers": self.servers})
+        for name in self.roles:
+            if name.startswith("worker"):
+                eventually(lambda name=name: " ready." in self.roles[name].log.read_text(), within_s=30)  # type: ignore[misc]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        self.database.close()
+        for role in [*self.roles.values(), self.local]:
+            role.destroy()
+
+    @property
+    def workers(self) -> list[Role]:
+        return [role for name, role in self.roles.items() if name.startswith("worker")]
+
+    def another(self, name: str) -> Role:
+        """A second process of a role, not yet started."""
+        return Role(f"another-{name}", ["sinkworker", name], self._role_environ, self._folder)
+
+    def topic(self, partitions: int = PARTITIONS) -> str:
+        """A new topic."""
+        name = f"loans-{uuid.uuid4().hex[:8]}"
+        for created in self.admin.create_topics([NewTopic(name, partitions)]).values():
+            created.result(10)
+        return name
+
+    def flow(self, *, partitions: int = PARTITIONS, **settings: str) -> Flow:
+        """A connector over streams of its own, running to a topic of its own."""
+        flow = Flow(self, self.topic(partitions))
+        flow.create(**settings)
+        flow.start()
+        return flow
+
+
+class Flow:
+    """One connector, its streams `<prefix>-…` and its topic."""
+
+    def __init__(self, system: System, topic: str) -> None:
+        self.system = system
+        self.topic = topic
+        self.prefix = f"Loan{uuid.uuid4().hex[:8]}"
+        self.id = f"sink-{self.prefix}"
+        self._appended = 0
+        self.appending: threading.Thread | None = None
+
+    def create(self, **settings: str) -> None:
+        given = {
+            "instanceTypeName": "kafka-sink",
+            "topic": self.topic,
+            "subscription:initialPosition": "earliest",
+            "subscription:filter:scope": "stream",
+            "subscription:filter:filterType": "prefix",
+            "subscription:filter:expression": f"{self.prefix}-",
+            "partitionKeyExtraction:enabled": "true",
+            "partitionKeyExtraction:source": "stream",
+            "autocommit:interval": "300",
+            **settings,
+        }
+        self.system.registry.create(self.id, {key: value for key, value in given.items() if value})
+
+    def start(self, position: int | None = None) -> None:
+        from sinkworker.model import Position
+
+        self.system.registry.start(self.id, None if position is None else Position(position))
+
+    def stop(self) -> None:
+        """Ask for a stop and wait until it is complete."""
+        self.system.registry.stop(self.id)
+        eventually(lambda: self.connector.state is State.STOPPED, within_s=20)
+
+    @property
+    def connector(self) -> Connector:
+        found = self.system.registry.get(self.id)
+        assert found is not None
+        return found
+
+    def append(
+        self, count: int, *, streams: int = 20, per_append: int = 10, pause: threading.Event | None = None
+    ) -> None:
+        """Append so many events, spread over streams; goes on when the database is away for a moment."""
+        left = count
+        while left > 0:
+            size = min(per_append, left)
+            events = [self._event() for _ in range(size)]
+            stream = f"{self.prefix}-{self._appended // per_append % streams}"
+            eventually(lambda stream=stream, events=events: self._try_append(stream, events), within_s=30)  # type: ignore[misc]
+            left -= size
+
+    def _event(self) -> NewEvent:
+        self._appended += 1
+        return NewEvent(
+            type="LoanRequested",
+            data=json.dumps({"number": self._appended, "applicant": "x" * 100}).encode(),
+            metadata=b'{"tenant": "north"}',
+        )
+
+    def _try_append(self, stream: str, events: Sequence[NewEvent]) -> bool:
+        try:
+            self.system.client.append_to_stream(stream, current_version=StreamState.ANY, events=events)
+        except KurrentDBClientError:
+            return False
+        return True
+
+    def append_in_background(self, count: int, **options: int) -> threading.Thread:
+        thread = threading.Thread(target=self.append, args=(count,), kwargs=options, daemon=True)
+        thread.start()
+        return thread
+
+    def log(self) -> list[RecordedEvent]:
+        """The connector's records as the database has them, in the order of the log; none while it is away."""
+        try:
+            return list(
+                self.system.client.read_all(
+                    filter_include=[f"{self.prefix}-"], filter_by_stream_name=True, filter_by_prefix=True
+                )
+            )
+        except KurrentDBClientError:
+            return []
+
+    @property
+    def position(self) -> int:
+        """Position of the last checkpoint; -1 without one, or while the database is away."""
+        try:
+            found = self.system.registry.position(self.id)
+        except SinkworkerError:
+            return -1
+        return -1 if found is None else found
+
+    def delivered(self, within_s: float = 40.0) -> Verdict:
+        """Wait until the checkpoint has reached the last record, then read the topic and judge."""
+        log = eventually(self.log, within_s=within_s)
+        eventually(lambda: self.position >= log[-1].commit_position, within_s=within_s)
+        return judge(log, consume(self.system.servers, self.topic))
