@@ -1,0 +1,90 @@
+"""The API role: serves the management API until told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Callable
+
+import uvicorn
+
+from sinkworker.config import Config
+from sinkworker.connectors.registry import Registry
+from sinkworker.database import Database
+from sinkworker.errors import Misconfigured, SinkworkerError
+from sinkworker.ledger import redis_client
+from sinkworker.management.api import create_app
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 2
+"""How long requests in progress have when the role stops."""
+
+
+class ApiServer:
+    """Creates, starts, stops and lists connectors over HTTP."""
+
+    name = "api"
+    purpose = "serving the HTTP API that manages connectors"
+
+    def __init__(self, config: Config) -> None:
+        assert config.redis_url is not None
+        assert config.kurrentdb_uri is not None
+        self._host, self._port = config.api_host, config.api_port
+        self._redis = redis_client.connect(config.redis_url)
+        self._database = Database(config.kurrentdb_uri)
+
+    def run(self, stop: threading.Event) -> None:
+        """Raises Misconfigured when the address cannot be listened on."""
+        listener = _listen(self._host, self._port)
+        app = create_app(Registry(self._database), self._notify, self._unready)
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, lifespan="off")
+        )
+        # In a thread of its own uvicorn leaves the signals to us.
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True)
+        thread.start()
+        log.info("listening on http://%s:%d", self._host, self._port)
+        try:
+            while thread.is_alive() and not stop.wait(0.2):
+                pass
+        finally:
+            server.should_exit = True
+            thread.join(GRACE_S + 2)
+            listener.close()
+            self._database.close()
+            self._redis.close()
+
+    def _notify(self, connector_id: str) -> None:
+        with contextlib.suppress(SinkworkerError):  # schedulers also look by themselves
+            redis_client.poke(self._redis, connector_id)
+
+    def _unready(self) -> list[str]:
+        probes: dict[str, Callable[[], object]] = {
+            "KurrentDB": self._database.head,
+            "Redis": lambda: redis_client.check(self._redis),
+        }
+        down = []
+        for name, probe in probes.items():
+            try:
+                probe()
+            except SinkworkerError:
+                down.append(name)
+        return down
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as exc:
+        raise Misconfigured(
+            f"The API cannot listen on {host}:{port}: {exc.strerror or exc}.",
+            hint="Stop what uses the port, or choose another with SINKWORKER_API_HOST and SINKWORKER_API_PORT.",
+        ) from exc
+    return listener

@@ -1,0 +1,172 @@
+"""Pure: what goes over the wire, in the documented names and forms (contract §1.1, §1.4, §1.5)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sinkworker.connectors.configuration import JsonNumber, camel_case, unflatten
+from sinkworker.connectors.errors import InvalidArgument
+from sinkworker.connectors.lifecycle import Connector, State
+from sinkworker.errors import Invalid
+from sinkworker.model import Position
+
+BAD_JSON = "The request's JSON payload is not correctly formatted."
+MOST_PER_PAGE = 100
+UINT64_MAX = 2**64 - 1
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC, with 0, 3 or 6 digits of a second as it needs."""
+    moment = moment.astimezone(UTC)
+    digits = f"{moment.microsecond:06d}"
+    fraction = "" if digits == "000000" else f".{digits[:3]}" if digits.endswith("000") else f".{digits}"
+    return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
+
+
+def json_object(body: bytes, content_type: str) -> dict[str, Any]:
+    """A request's body. Numbers stay as they were written. Raises Invalid for anything but a JSON object."""
+    media = content_type.partition(";")[0].strip().lower()
+    if media != "application/json" and not media.endswith("+json"):
+        raise Invalid("The request needs the content type application/json.")
+    try:
+        value = json.loads(body, parse_int=JsonNumber, parse_float=JsonNumber, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as exc:
+        raise Invalid(BAD_JSON) from exc
+    if not isinstance(value, dict):
+        raise Invalid(BAD_JSON)
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def member(body: Mapping[str, Any], name: str) -> Any:
+    """A member in its JSON or proto spelling and any case; None where there is none."""
+    wanted = _spelling(name)
+    return next((value for key, value in body.items() if _spelling(key) == wanted), None)
+
+
+def text_member(body: Mapping[str, Any], name: str) -> str | None:
+    """A text, None without one. Raises Invalid for a value of another type."""
+    value = member(body, name)
+    if value is not None and (not isinstance(value, str) or isinstance(value, JsonNumber)):
+        raise Invalid(BAD_JSON)
+    return value
+
+
+def object_member(body: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An object, an empty one where there is none. Raises Invalid for a value of another type."""
+    value = member(body, name)
+    if value is not None and not isinstance(value, dict):
+        raise Invalid(BAD_JSON)
+    return value or {}
+
+
+def position_of(text: str) -> Position:
+    """A log position in a path or a query. Raises Invalid unless it is an unsigned 64-bit number."""
+    if not (text.isascii() and text.isdigit()) or int(text) > UINT64_MAX:
+        raise Invalid(f"The position {text!r} is no unsigned 64-bit number.")
+    return Position(int(text))
+
+
+class Query:
+    """The query parameters of a list request, by JSON or proto name in any case."""
+
+    def __init__(self, items: Iterable[tuple[str, str]]) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in items:
+            self._values.setdefault(_spelling(name), []).append(value)
+
+    def texts(self, name: str) -> list[str]:
+        return self._values.get(_spelling(name), [])
+
+    def has(self, name: str) -> bool:
+        return _spelling(name) in self._values
+
+    def flag(self, name: str) -> bool:
+        """A boolean; false where it is missing. Raises Invalid for anything but true and false."""
+        values = self.texts(name)
+        if not values:
+            return False
+        if values[-1].lower() not in ("true", "false"):
+            raise Invalid(f"The parameter {name} must be true or false, not {values[-1]!r}.")
+        return values[-1].lower() == "true"
+
+    def states(self) -> set[State]:
+        """The states asked for, by name or number. Raises Invalid for any other."""
+        known = {str(state): state for state in State} | {str(number): each for number, each in enumerate(State)}
+        states = set()
+        for text in self.texts("state"):
+            if text not in known:
+                raise Invalid(f"The parameter state has no value {text!r}; it has {', '.join(State)}.")
+            states.add(known[text])
+        return states
+
+    def paging(self) -> tuple[int, int]:
+        """Page and page size, in the documented or the proto spelling. Raises InvalidArgument for both at once."""
+        page = self._number(("paging.page", "page"), 1)
+        size = self._number(("paging.pageSize", "pageSize"), MOST_PER_PAGE)
+        violations = {}
+        if page < 1:
+            violations["Paging.Page"] = ["must be 1 or more"]
+        if not 1 <= size <= MOST_PER_PAGE:
+            violations["Paging.PageSize"] = [f"must be between 1 and {MOST_PER_PAGE}"]
+        if violations:
+            raise InvalidArgument(violations)
+        return page, size
+
+    def _number(self, names: tuple[str, ...], default: int) -> int:
+        for name in names:
+            if values := self.texts(name):
+                digits = values[-1].removeprefix("-")
+                if not (digits.isascii() and digits.isdigit()) or int(digits) >= 2**31:
+                    raise Invalid(f"The parameter {name} must be a whole number, not {values[-1]!r}.")
+                return int(values[-1])
+        return default
+
+
+def listed(connector: Connector, position: Position | None, query: Query) -> dict[str, Any]:
+    """One item of the list, with the documented names that differ from the canonical ones beside them (G1)."""
+    state_at, settings_at = timestamp(connector.state_at), timestamp(connector.settings_at)
+    item: dict[str, Any] = {
+        "connectorId": connector.id,
+        "name": connector.name,
+        "instanceTypeName": instance_type(connector),
+        "state": connector.state,
+        "stateUpdateTime": state_at,
+        "stateTimestamp": state_at,
+        "settings": {},
+        "createTime": timestamp(connector.created_at),
+        "updateTime": timestamp(connector.updated_at),
+    }
+    if query.has("includeConfiguration"):
+        wanted = query.flag("includeConfiguration")
+        item["configuration"] = unflatten(connector.settings) if wanted else {}
+        item["configurationUpdateTime"] = settings_at
+    else:
+        item |= {"settingsUpdateTime": settings_at, "settingsTimestamp": settings_at}
+        if query.flag("includeSettings"):
+            item["settings"] = shown_settings(connector)
+    if position is not None:
+        item["position"] = position
+    if connector.deleted_at is not None:
+        item["deleteTime"] = timestamp(connector.deleted_at)
+    if connector.error is not None:
+        item["errorDetails"] = {"code": connector.error.code, "message": connector.error.message}
+    return item
+
+
+def instance_type(connector: Connector) -> str:
+    return next((value for key, value in connector.settings.items() if key.lower() == "instancetypename"), "")
+
+
+def shown_settings(connector: Connector) -> dict[str, str]:
+    return {camel_case(key): value for key, value in connector.settings.items()}
+
+
+def _spelling(name: str) -> str:
+    return name.replace("_", "").lower()

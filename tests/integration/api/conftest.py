@@ -1,0 +1,55 @@
+"""The API as it is served, over the stand-in, with no Redis to be had: it must do without."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from sinkworker.config import Config, Secret
+from sinkworker.management.server import ApiServer
+from tests.integration.kurrentdb.standin import StandIn
+from tests.processes import eventually
+from tests.redis_server import free_port
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+    running = StandIn(tmp_path_factory.mktemp("api") / "data.sqlite").start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="session")
+def config(stand_in: StandIn) -> Config:
+    return Config(
+        kurrentdb_uri=Secret(stand_in.uri), redis_url=Secret(f"redis://127.0.0.1:{free_port()}/0"), api_port=free_port()
+    )
+
+
+@pytest.fixture(scope="session")
+def api(config: Config) -> Iterator[httpx.Client]:
+    stop = threading.Event()
+    server = threading.Thread(target=ApiServer(config).run, args=(stop,))
+    server.start()
+    with httpx.Client(base_url=f"http://127.0.0.1:{config.api_port}", timeout=10) as client:
+        eventually(lambda: _answers(client))
+        yield client
+    stop.set()
+    server.join(10)
+    assert not server.is_alive()
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/livez").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture
+def connector_id() -> str:
+    return f"loans-{uuid4().hex[:8]}"

@@ -1,0 +1,324 @@
+"""The management API over real HTTP. Numbers are those of the acceptance checks (contract §12)."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import httpx
+import pytest
+
+from sinkworker.config import Config
+from sinkworker.errors import Misconfigured
+from sinkworker.management.server import ApiServer
+
+SETTINGS = {"instanceTypeName": "kafka-sink", "topic": "loans"}
+
+
+def create(api: httpx.Client, connector_id: str, **settings: Any) -> httpx.Response:
+    return api.post(f"/connectors/{connector_id}", json={"settings": {**SETTINGS, **settings}})
+
+
+def listed(api: httpx.Client, connector_id: str, **params: str) -> dict[str, Any]:
+    (item,) = api.get("/connectors", params={"connectorId": connector_id, **params}).json()["items"]
+    assert isinstance(item, dict)
+    return item
+
+
+def settings_of(api: httpx.Client, connector_id: str) -> dict[str, str]:
+    found: dict[str, str] = api.get(f"/connectors/{connector_id}/settings").json()["settings"]
+    return found
+
+
+def assert_error(response: httpx.Response, status: int, code: int) -> dict[str, Any]:
+    body: dict[str, Any] = response.json()
+    assert (response.status_code, body["code"]) == (status, code), body
+    assert body["message"]
+    assert isinstance(body["details"], list)
+    return body
+
+
+def violations(response: httpx.Response) -> dict[str, str]:
+    body = assert_error(response, 400, 3)
+    (detail,) = body["details"]
+    assert detail["@type"] == "type.googleapis.com/google.rpc.BadRequest"
+    assert json.loads(body["message"]).keys() == {each["field"] for each in detail["fieldViolations"]}
+    return {each["field"]: each["description"] for each in detail["fieldViolations"]}
+
+
+def test_a_created_connector_is_stopped_and_named_by_its_id(api: httpx.Client, connector_id: str) -> None:
+    """A1"""
+    response = create(api, connector_id)
+    assert (response.status_code, response.json()) == (200, {})
+    assert response.headers["content-type"] == "application/json; charset=utf-8"
+    item = listed(api, connector_id)
+    assert (item["state"], item["name"]) == ("CONNECTOR_STATE_STOPPED", connector_id)
+
+
+def test_names_are_checked_and_blank_ones_are_the_id(api: httpx.Client, connector_id: str) -> None:
+    """A2"""
+    response = api.post(f"/connectors/{connector_id}", json={"name": "ab", "settings": SETTINGS})
+    assert violations(response).keys() == {"Name"}
+    api.post(f"/connectors/{connector_id}", json={"name": " ", "settings": SETTINGS})
+    assert listed(api, connector_id)["name"] == connector_id
+
+
+@pytest.mark.parametrize("wrong", ["abcd", "x" * 51, "a%20b.c!"])
+def test_ids_are_checked_on_every_route(api: httpx.Client, wrong: str) -> None:
+    """A3"""
+    assert violations(api.post(f"/connectors/{wrong}", json={"settings": SETTINGS})).keys() == {"ConnectorId"}
+    assert violations(api.get(f"/connectors/{wrong}/settings")).keys() == {"ConnectorId"}
+
+
+def test_an_id_is_taken_until_its_connector_is_deleted(api: httpx.Client, connector_id: str) -> None:
+    """A4"""
+    assert create(api, connector_id).status_code == 200
+    assert_error(create(api, connector_id), 409, 6)
+    assert api.delete(f"/connectors/{connector_id}").json() == {}
+    assert create(api, connector_id).status_code == 200
+    assert "position" not in listed(api, connector_id)
+
+
+@pytest.mark.parametrize(
+    "body", ["{", "[]", "3", "", '{"settings": []}', '{"settings": 3}', '{"name": 3}', '{"a": NaN}']
+)
+def test_a_badly_formatted_body_is_refused(api: httpx.Client, connector_id: str, body: str) -> None:
+    """A5"""
+    response = api.post(f"/connectors/{connector_id}", content=body, headers={"content-type": "application/json"})
+    assert_error(response, 400, 3)
+
+
+def test_another_content_type_is_refused(api: httpx.Client, connector_id: str) -> None:
+    """A5"""
+    response = api.post(f"/connectors/{connector_id}", content="{}", headers={"content-type": "text/plain"})
+    assert_error(response, 400, 3)
+
+
+def test_booleans_and_numbers_are_stored_as_texts(api: httpx.Client, connector_id: str) -> None:
+    """A6"""
+    create(api, connector_id, waitForBrokerAck=True, **{"compression:level": 3})
+    found = settings_of(api, connector_id)
+    assert (found["waitForBrokerAck"], found["compression:level"]) == ("true", "3")
+
+
+def test_an_object_is_no_setting(api: httpx.Client, connector_id: str) -> None:
+    assert violations(create(api, connector_id, topic={"a": 1})).keys() == {"topic"}
+
+
+def test_a_nested_configuration_wins_over_settings(api: httpx.Client, connector_id: str) -> None:
+    """A7"""
+    nested = {**SETTINGS, "topic": "nested", "autocommit": {"interval": 250}, "subscription": {"filter": {}}}
+    api.post(f"/connectors/{connector_id}", json={"configuration": nested, "settings": SETTINGS})
+    found = settings_of(api, connector_id)
+    assert (found["topic"], found["autocommit:interval"]) == ("nested", "250")
+
+
+def test_every_missing_or_wrong_setting_is_named_at_once(api: httpx.Client, connector_id: str) -> None:
+    """A8"""
+    response = api.post(
+        f"/connectors/{connector_id}", json={"settings": {"compression:type": "rar", "autocommit:interval": "0"}}
+    )
+    assert violations(response).keys() == {"instanceTypeName", "topic", "compression:type", "autocommit:interval"}
+
+
+@pytest.mark.parametrize(("alias", "status"), [("KafkaSink", 200), ("Kafka-Sink", 400), ("http-sink", 400)])
+def test_the_type_has_two_aliases(api: httpx.Client, connector_id: str, alias: str, status: int) -> None:
+    """A9"""
+    assert create(api, connector_id, instanceTypeName=alias).status_code == status
+
+
+def test_a_start_is_accepted_once(api: httpx.Client, connector_id: str) -> None:
+    """A10"""
+    create(api, connector_id)
+    assert api.post(f"/connectors/{connector_id}/start").json() == {}
+    assert listed(api, connector_id)["state"] == "CONNECTOR_STATE_ACTIVATING"
+    assert_error(api.post(f"/connectors/{connector_id}/start"), 400, 9)
+
+
+def test_a_stop_may_be_repeated(api: httpx.Client, connector_id: str) -> None:
+    """A11"""
+    create(api, connector_id)
+    assert api.post(f"/connectors/{connector_id}/stop").json() == {}
+    api.post(f"/connectors/{connector_id}/start")
+    assert api.post(f"/connectors/{connector_id}/stop").json() == {}
+    assert api.post(f"/connectors/{connector_id}/stop").json() == {}
+    assert listed(api, connector_id)["state"] == "CONNECTOR_STATE_DEACTIVATING"
+
+
+def test_what_runs_cannot_be_deleted_or_reset(api: httpx.Client, connector_id: str) -> None:
+    """A12"""
+    create(api, connector_id)
+    api.post(f"/connectors/{connector_id}/start")
+    assert_error(api.delete(f"/connectors/{connector_id}"), 400, 9)
+    assert_error(api.post(f"/connectors/{connector_id}/reset"), 400, 9)
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_an_unknown_and_a_deleted_connector_are_not_found(api: httpx.Client, connector_id: str, deleted: bool) -> None:
+    """A13"""
+    if deleted:
+        create(api, connector_id)
+        api.delete(f"/connectors/{connector_id}")
+    assert_error(api.post(f"/connectors/{connector_id}/start"), 404, 5)
+    assert_error(api.get(f"/connectors/{connector_id}/settings"), 404, 5)
+    assert_error(api.get(f"/connectors/{connector_id}/configuration"), 404, 5)
+    assert_error(api.put(f"/connectors/{connector_id}/settings", json=SETTINGS), 404, 5)
+
+
+def test_a_full_body_replaces_the_settings(api: httpx.Client, connector_id: str) -> None:
+    """A15"""
+    create(api, connector_id, **{"compression:level": "3"})
+    body = {**SETTINGS, "topic": "other"}
+    assert api.put(f"/connectors/{connector_id}/settings", json=body).json() == {}
+    assert settings_of(api, connector_id) == body
+    assert api.put(f"/connectors/{connector_id}/settings", json=body).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["", "/settings"])
+def test_a_partial_body_merges(api: httpx.Client, connector_id: str, path: str) -> None:
+    """A16"""
+    create(api, connector_id, **{"compression:level": "3"})
+    change = {"defaultHeaders:Team": "lending", "compression:level": None}
+    assert api.put(f"/connectors/{connector_id}{path}", json=change).json() == {}
+    assert settings_of(api, connector_id) == {**SETTINGS, "defaultHeaders:Team": "lending"}
+
+
+def test_a_configuration_goes_in_nested_and_comes_out_typed(api: httpx.Client, connector_id: str) -> None:
+    """A17"""
+    create(api, connector_id)
+    nested = {**SETTINGS, "compression": {"level": 6}, "waitForBrokerAck": True}
+    assert api.put(f"/connectors/{connector_id}/configuration", json=nested).json() == {}
+    assert settings_of(api, connector_id)["compression:level"] == "6"
+    assert api.get(f"/connectors/{connector_id}/configuration").json()["configuration"] == nested
+
+
+def test_a_connector_can_be_renamed(api: httpx.Client, connector_id: str) -> None:
+    """A18"""
+    create(api, connector_id)
+    assert api.put(f"/connectors/{connector_id}/rename", json={"Name": "Loan requests"}).json() == {}
+    item = listed(api, connector_id)
+    assert item["name"] == "Loan requests"
+    api.put(f"/connectors/{connector_id}/rename", json={"name": "Loan requests"})
+    assert listed(api, connector_id) == item
+    assert violations(api.put(f"/connectors/{connector_id}/rename", json={"name": ""})).keys() == {"Name"}
+
+
+def test_settings_come_with_their_time_and_a_small_first_letter(api: httpx.Client, connector_id: str) -> None:
+    """A19"""
+    create(api, connector_id, **{"Transformer:Enabled": "false"})
+    body = api.get(f"/connectors/{connector_id}/settings").json()
+    assert body.keys() == {"settings", "settingsUpdateTime"}
+    assert body["settings"]["transformer:Enabled"] == "false"
+    assert body["settingsUpdateTime"].endswith("Z")
+
+
+def test_the_list_is_filtered_by_state_type_and_id(api: httpx.Client, connector_id: str) -> None:
+    """A20"""
+    create(api, connector_id)
+    state, other = "CONNECTOR_STATE_STOPPED", "CONNECTOR_STATE_RUNNING"
+
+    def count(**params: Any) -> int:
+        return int(api.get("/connectors", params={"connectorId": connector_id, **params}).json()["totalCount"])
+
+    assert count(state=[state, other], instanceTypeName="KafkaSink") == 1
+    assert count(state="4") == 1
+    assert count(state=other) == 0
+    assert count(instanceTypeName="http-sink") == 0
+    assert_error(api.get("/connectors", params={"state": "STOPPED"}), 400, 3)
+
+
+@pytest.mark.parametrize(("page", "size"), [("page", "pageSize"), ("paging.page", "paging.pageSize")])
+def test_the_list_has_pages(api: httpx.Client, connector_id: str, page: str, size: str) -> None:
+    """A21"""
+    ids = [f"{connector_id}-{number}" for number in range(7)]
+    for each in ids:
+        create(api, each)
+    body = api.get("/connectors", params={"connectorId": ids, page: "2", size: "3"}).json()
+    assert [item["connectorId"] for item in body["items"]] == ids[3:6]
+    assert (body["totalSize"], body["totalCount"]) == (3, 7)
+    for wrong in ({size: "0"}, {size: "101"}, {page: "0"}, {page: "x"}):
+        assert_error(api.get("/connectors", params=wrong), 400, 3)
+
+
+def test_settings_and_deleted_connectors_are_listed_on_request(api: httpx.Client, connector_id: str) -> None:
+    """A22"""
+    create(api, connector_id)
+    assert listed(api, connector_id)["settings"] == {}
+    assert listed(api, connector_id, includeSettings="true")["settings"] == SETTINGS
+    assert listed(api, connector_id, includeConfiguration="true")["configuration"] == SETTINGS
+    api.delete(f"/connectors/{connector_id}")
+    assert api.get("/connectors", params={"connectorId": connector_id}).json()["items"] == []
+    assert "deleteTime" in listed(api, connector_id, show_deleted="true")
+
+
+def test_the_list_has_canonical_and_documented_names(api: httpx.Client, connector_id: str) -> None:
+    """A23"""
+    create(api, connector_id)
+    body = api.get("/connectors", params={"connectorId": connector_id}).json()
+    assert body.keys() == {"items", "totalSize", "totalCount", "paging"}
+    assert {
+        "stateUpdateTime",
+        "stateTimestamp",
+        "settingsUpdateTime",
+        "settingsTimestamp",
+        "createTime",
+        "updateTime",
+    } <= body["items"][0].keys()
+
+
+def test_an_error_says_what_kind_it_is(api: httpx.Client, connector_id: str) -> None:
+    """A24"""
+    body = assert_error(api.post(f"/connectors/{connector_id}/start"), 404, 5)
+    assert body["details"][0]["@type"] == "type.googleapis.com/google.rpc.ResourceInfo"
+    assert connector_id in body["message"]
+
+
+def test_keys_and_values_have_no_case(api: httpx.Client, connector_id: str) -> None:
+    """A26"""
+    assert create(api, connector_id, **{"SUBSCRIPTION:InitialPosition": "Earliest"}).status_code == 200
+    api.put(f"/connectors/{connector_id}", json={"subscription:initialposition": "latest"})
+    found = {key.lower(): value for key, value in settings_of(api, connector_id).items()}
+    assert found["subscription:initialposition"] == "latest"
+    assert len(found) == 3
+
+
+def test_unknown_keys_are_kept(api: httpx.Client, connector_id: str) -> None:
+    """A27"""
+    create(api, connector_id, **{"_foo:bar": "1"})
+    assert settings_of(api, connector_id)["_foo:bar"] == "1"
+
+
+def test_a_password_is_refused_while_nothing_can_protect_it(api: httpx.Client, connector_id: str) -> None:
+    response = create(api, connector_id, **{"Authentication:Password": ""})
+    assert_error(response, 400, 9)
+    assert_error(api.get(f"/connectors/{connector_id}/settings"), 404, 5)
+
+
+@pytest.mark.parametrize("position", ["-1", "x", "1.5", str(2**64), "%C2%B2"])
+def test_a_position_is_an_unsigned_number(api: httpx.Client, connector_id: str, position: str) -> None:
+    create(api, connector_id)
+    assert_error(api.post(f"/connectors/{connector_id}/start/{position}"), 400, 3)
+    assert_error(api.post(f"/connectors/{connector_id}/reset/{position}"), 400, 3)
+
+
+def test_what_does_not_exist_is_answered_in_the_same_shape(api: httpx.Client, connector_id: str) -> None:
+    assert_error(api.get("/nothing"), 404, 5)
+    assert_error(api.get(f"/connectors/{connector_id}"), 405, 12)
+
+
+def test_readiness_names_what_is_down_and_nothing_else_minds(api: httpx.Client, connector_id: str) -> None:
+    response = api.get("/readyz")
+    assert (response.status_code, response.json()["waitingFor"]) == (503, ["Redis"])
+    assert create(api, connector_id).status_code == 200
+    assert api.post(f"/connectors/{connector_id}/start").status_code == 200
+
+
+def test_a_port_in_use_is_said_in_a_sentence(api: httpx.Client, config: Config) -> None:
+    with pytest.raises(Misconfigured, match=f"cannot listen on 127.0.0.1:{config.api_port}"):
+        ApiServer(config).run(threading.Event())
+
+
+def test_the_api_describes_itself(api: httpx.Client) -> None:
+    document = api.get("/openapi.json").json()
+    assert "/connectors/{connector_id}/start/{position}" in document["paths"]
