@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -117,6 +118,24 @@ def local(env_file: Path | None) -> int:
     settings = config.load(environ)
     asked = None if env_file is None else EnvFile(env_file)
     return process.run(Stack(settings, environ, env_file=asked), settings)
+
+
+@cli.command()
+@click.option("--events", type=click.IntRange(min=1), default=10_000, show_default=True, help="How many to append.")
+@click.option("--keys", type=click.IntRange(min=1), default=500, show_default=True, help="Over how many streams.")
+@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="How many worker processes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.option("--keep", is_flag=True, help="Leave everything running at the end, until Ctrl-C.")
+def demo(events: int, keys: int, workers: int, as_json: bool, keep: bool) -> int:
+    """See the whole system work, with nothing installed or configured.
+
+    Starts the local stack and every role on free ports, in a temporary folder and apart from anything that is
+    configured; appends events to the database, and judges what arrives in Kafka: every event, in order, unaltered.
+    Kill its processes while it runs, as `kill -9` does, and it still comes out right.
+    """
+    from sinkworker.demo.run import Options, run
+
+    return run(Options(events, keys, workers, as_json, keep), os.environ)
 
 
 @cli.group(name="config")
