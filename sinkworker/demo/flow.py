@@ -16,7 +16,7 @@ from sinkworker.demo.figures import Figures, Outcome
 from sinkworker.demo.judge import differs_anywhere, judge
 from sinkworker.demo.loans import CATEGORY, LoanBook
 from sinkworker.demo.patience import patiently
-from sinkworker.demo.topic import Topic, consume
+from sinkworker.demo.topic import Counter, consume, create
 from sinkworker.errors import Misconfigured, Transient
 from sinkworker.local import addresses
 from sinkworker.process import Stopped
@@ -64,8 +64,9 @@ class Flow:
         assert config.kafka_bootstrap_servers is not None
         self._uri = config.kurrentdb_uri.reveal()
         self._database = LoanDatabase(self._uri)
-        self._topic = Topic(config.kafka_bootstrap_servers, TOPIC, PARTITIONS)
+        self._servers = config.kafka_bootstrap_servers
         self._prepare(stop)
+        self._counter = Counter(self._servers, TOPIC, PARTITIONS)
         self._figures.phase = "appending loan requests, delivering them to Kafka"
         began = time.monotonic()
         appending = Background(lambda: self._append_all(stop), "appending")
@@ -75,7 +76,7 @@ class Flow:
         return self._judged(seconds, stop)
 
     def _prepare(self, stop: threading.Event) -> None:
-        patiently(self._topic.create, stop)
+        patiently(lambda: create(self._servers, TOPIC, PARTITIONS), stop)
         patiently(lambda: self._api.create(CONNECTOR, SETTINGS), stop)
         patiently(lambda: self._api.start(CONNECTOR), stop)
         deadline = time.monotonic() + WORKERS_PATIENCE_S
@@ -109,7 +110,7 @@ class Flow:
 
     def _look(self) -> None:
         figures = self._figures
-        figures.delivered = self._topic.count()
+        figures.delivered = self._counter.count()
         figures.checkpoint = self._database.checkpoint(CONNECTOR)
         behind = bisect.bisect_right(self._positions, -1 if figures.checkpoint is None else figures.checkpoint)
         figures.lag = figures.appended - (self._counts[behind - 1] if behind else 0)
@@ -123,7 +124,7 @@ class Flow:
 
     def _judged(self, seconds: float, stop: threading.Event) -> Outcome:
         log = patiently(self._database.log, stop)
-        messages = patiently(lambda: consume(self._topic.servers, TOPIC), stop)
+        messages = patiently(lambda: consume(self._servers, TOPIC), stop)
         verdict = judge(log, messages, differs_anywhere(CONNECTOR))
         # An event that the database confirmed and no longer has would be lost as well, though not by the connector.
         verdict.missing += ["(no longer in the log)"] * (self._figures.appended - len(log))

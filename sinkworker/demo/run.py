@@ -138,6 +138,7 @@ class Demo:
         else:
             click.echo(summary.of_outcome(outcome, self._options.workers))
         if not outcome.holds:
+            click.echo(f"What is wrong: {outcome.verdict}.", err=True)
             click.echo(summary.where_the_logs_are(self._folder), err=True)
         if not self._options.keep:
             click.echo("Everything is being stopped; `sinkworker demo --keep` leaves it running.", err=True)

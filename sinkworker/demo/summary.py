@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sinkworker.demo.figures import Outcome
-from sinkworker.demo.processes import Processes, RoleFailed
+from sinkworker.demo.processes import BrokerLost, Processes, RoleFailed
 from sinkworker.errors import SinkworkerError
 
 LOG_LINES = 8
@@ -27,16 +27,15 @@ def of_outcome(outcome: Outcome, workers: int) -> str:
         *(f"  {'yes' if held else 'NO ':<4} {what}{f' ({detail})' if detail else ''}" for what, held, detail in rows),
         f"  {verdict.duplicates:<4} duplicates{' (they may follow a kill)' if verdict.duplicates else ''}",
     ]
-    if not verdict.holds:
-        told.append(f"What is wrong: {verdict}.")
     return "\n".join(told)
 
 
 def of_failure(error: SinkworkerError, processes: Processes, data_dir: Path) -> str:
     """Why the demo broke off, what the roles said last, and where to read on."""
+    said: dict[str, list[str]] = {}
     if isinstance(error, RoleFailed):
         said = {error.program.name: error.program.last_lines(LOG_LINES)}
-    else:
+    elif not isinstance(error, BrokerLost):
         said = processes.complaints(LOG_LINES)
     told = [f"Error: {error}"]
     for name, lines in said.items():

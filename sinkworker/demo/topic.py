@@ -1,4 +1,4 @@
-"""A Kafka topic seen from outside: created, measured and read by clients that share nothing with the workers'."""
+"""A Kafka topic seen from outside: created, counted and read by clients that share nothing with the workers'."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import time
 from dataclasses import dataclass
 from typing import cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # it has no __all__
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it has no __all__
 
 from sinkworker.errors import Unavailable
 
 TIMEOUT_S = 5.0
 READ_PATIENCE_S = 30.0
+FETCHED_AT_ONCE = 1000
 _LOG = logging.getLogger("sinkworker.librdkafka")
 
 
@@ -35,40 +36,42 @@ class Consumed:
         return int(self.headers["esdb-record-log-position"])
 
 
-class Topic:
-    """One topic of a broker. Every call raises Unavailable when the broker does not answer."""
+def create(servers: str, name: str, partitions: int) -> None:
+    """Make the topic. That it exists already is taken for the effect of an earlier try. Raises Unavailable."""
+    admin = AdminClient({"bootstrap.servers": servers}, logger=_LOG)
+    (created,) = admin.create_topics([NewTopic(name, partitions)]).values()
+    try:
+        created.result(TIMEOUT_S)
+    except KafkaException as exc:
+        if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise Unavailable(f"Kafka at {servers} made no topic: {exc.args[0].str()}.") from exc
 
-    def __init__(self, servers: str, name: str, partitions: int) -> None:
-        self.servers = servers
-        self.name = name
-        self._partitions = partitions
-        self._admin = AdminClient({"bootstrap.servers": servers}, logger=_LOG)
 
-    def create(self) -> None:
-        """Make it. That it exists already is taken for the effect of an earlier try."""
-        (created,) = self._admin.create_topics([NewTopic(self.name, self._partitions)]).values()
-        try:
-            created.result(TIMEOUT_S)
-        except KafkaException as exc:
-            if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise Unavailable(f"Kafka at {self.servers} made no topic: {exc.args[0].str()}.") from exc
+class Counter:
+    """Counts a topic's messages as they come in."""
+
+    def __init__(self, servers: str, topic: str, partitions: int) -> None:
+        self._consumer = _consumer(servers)
+        self._consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
+        self._count = 0
 
     def count(self) -> int:
-        """How many messages there are in it."""
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        ends = {TopicPartition(self.name, number): latest for number in range(self._partitions)}
-        try:
-            asked = self._admin.list_offsets(ends, request_timeout=TIMEOUT_S)
-            return sum(found.result(TIMEOUT_S).offset for found in asked.values())
-        except KafkaException as exc:
-            raise Unavailable(f"Kafka at {self.servers} does not answer: {exc.args[0].str()}.") from exc
+        """How many there have been so far."""
+        full = True
+        while full:
+            fetched = self._consumer.consume(FETCHED_AT_ONCE, timeout=0.05)
+            self._count += sum(message.error() is None for message in fetched)
+            full = len(fetched) == FETCHED_AT_ONCE
+        return self._count
 
 
 def consume(servers: str, topic: str) -> list[Consumed]:
-    """Everything in the topic, each partition from its first record to the end that it has now. Raises Unavailable."""
-    consumer = Consumer(
-        {"bootstrap.servers": servers, "group.id": "independent-reader", "enable.auto.commit": False}, logger=_LOG
-    )
+    """Everything in the topic, each partition from its first record to its present end. Raises Unavailable.
+
+    The end is where a fetch finds nothing more. The embedded broker's answer to the direct question, ListOffsets, can
+    be too low for good once two producers have written to a partition at the same time.
+    """
+    consumer = _consumer(servers)
     try:
         return _read_to_end(consumer, topic)
     except KafkaException as exc:
@@ -77,29 +80,34 @@ def consume(servers: str, topic: str) -> list[Consumed]:
         consumer.close()
 
 
+def _consumer(servers: str) -> Consumer:
+    options = {"bootstrap.servers": servers, "group.id": "independent", "enable.auto.commit": False}
+    return Consumer({**options, "enable.partition.eof": True}, logger=_LOG)
+
+
 def _read_to_end(consumer: Consumer, topic: str) -> list[Consumed]:
-    found = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
-    partitions = [TopicPartition(topic, number, 0) for number in found.partitions]
-    ends = {each.partition: consumer.get_watermark_offsets(each, timeout=TIMEOUT_S)[1] for each in partitions}
-    consumer.assign(partitions)
+    unread = set(consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions)
+    consumer.assign([TopicPartition(topic, number, 0) for number in unread])
     messages: list[Consumed] = []
-    unread = {number for number, end in ends.items() if end > 0}
     deadline = time.monotonic() + READ_PATIENCE_S
     while unread:
         if time.monotonic() > deadline:
             raise Unavailable(f"The topic {topic} was not read to its end: partitions {sorted(unread)} are open.")
-        for message in consumer.consume(1000, timeout=0.1):
-            if (error := message.error()) is not None:
-                raise KafkaException(error)
-            number, offset = message.partition(), message.offset()
+        for message in consumer.consume(FETCHED_AT_ONCE, timeout=0.1):
+            number, error = message.partition(), message.error()
             assert number is not None
-            assert offset is not None
-            key, value = message.key(), message.value()
-            assert not isinstance(key, str)
-            assert not isinstance(value, str)
-            pairs = cast(list[tuple[str, object]], message.headers() or [])
-            headers = {name: text for name, text in pairs if isinstance(text, bytes)}
-            messages.append(Consumed(number, key, value, headers))
-            if offset + 1 >= ends[number]:
+            if error is None:
+                messages.append(_consumed(number, message))
+            elif error.code() == KafkaError._PARTITION_EOF:
                 unread.discard(number)
+            else:
+                raise KafkaException(error)
     return messages
+
+
+def _consumed(partition: int, message: Message) -> Consumed:
+    key, value = message.key(), message.value()
+    assert not isinstance(key, str)
+    assert not isinstance(value, str)
+    pairs = cast(list[tuple[str, object]], message.headers() or [])
+    return Consumed(partition, key, value, {name: text for name, text in pairs if isinstance(text, bytes)})
