@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -135,7 +134,7 @@ def demo(events: int, keys: int, workers: int, as_json: bool, keep: bool) -> int
     """
     from sinkworker.demo.run import Options, run
 
-    return run(Options(events, keys, workers, as_json, keep), os.environ)
+    return run(Options(events, keys, workers, as_json, keep), config.inherited())
 
 
 @cli.group(name="config")

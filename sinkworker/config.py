@@ -190,6 +190,11 @@ def load(environ: Mapping[str, str]) -> Config:
     return config
 
 
+def inherited() -> dict[str, str]:
+    """The process's own environment, for children that are to have the same."""
+    return dict(os.environ)
+
+
 def environment() -> dict[str, str]:
     """The process's environment over the working directory's `.env`."""
     return {**dot_env(), **os.environ}

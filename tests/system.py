@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import redis
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # public, but not in an __all__
 from honcho.environ import parse
 from kurrentdbclient import KurrentDBClient, NewEvent, RecordedEvent, StreamState
 from kurrentdbclient.exceptions import KurrentDBClientError
@@ -96,6 +96,7 @@ class System:
     """Everything that `honcho start` runs, but for Flower and the API, on free ports."""
 
     def __init__(self, folder: Path, *, workers: int = 2, **environ: str) -> None:
+        """`environ` outranks what the local stack gives."""
         self._folder = folder
         self._env_file = folder / "stack.env"
         self.local = Role(
@@ -110,9 +111,10 @@ class System:
 
     def __enter__(self) -> System:
         self.local.start()
-        self.addresses = eventually(lambda: self._env_file.exists() and parse(self._env_file.read_text()), within_s=30)
+        self.addresses = eventually(self._given, within_s=30)
+        self.addresses |= {name: value for name, value in self._environ.items() if name in self.addresses}
         self.servers = self.addresses["KAFKA_BOOTSTRAP_SERVERS"]
-        self._role_environ = environ = clean_environment(**self.addresses, **self._environ)
+        self._role_environ = environ = clean_environment(**{**self._environ, **self.addresses})
         roles = {"scheduler": ["sinkworker", "scheduler"], "coordinator": ["sinkworker", "coordinator"]}
         roles |= {f"worker-{number}": ["celery", "-A", "tasks", "worker"] for number in range(self._workers)}
         self.roles = {name: Role(name, argv, environ, self._folder) for name, argv in roles.items()}
@@ -127,6 +129,10 @@ class System:
             if name.startswith("worker"):
                 eventually(lambda name=name: " ready." in self.roles[name].log.read_text(), within_s=30)  # type: ignore[misc]
         return self
+
+    def _given(self) -> dict[str, str]:
+        """What the local stack says once all of it answers."""
+        return dict(parse(self._env_file.read_text())) if self._env_file.exists() else {}
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
@@ -149,9 +155,9 @@ class System:
             created.result(10)
         return name
 
-    def flow(self, *, partitions: int = PARTITIONS, **settings: str) -> Flow:
+    def flow(self, **settings: str) -> Flow:
         """A connector over streams of its own, running to a topic of its own."""
-        flow = Flow(self, self.topic(partitions))
+        flow = Flow(self, self.topic())
         flow.create(**settings)
         flow.start()
         return flow

@@ -181,6 +181,9 @@ class Ledger(Protocol):
     def condemn(self, claim: Claim, reason: str) -> None:
         """Free the lane because its head is undeliverable, with the reason as JSON (P5). Raises Stale if lost."""
 
+    def forget(self) -> None:
+        """Discard everything, epochs included, because a person said that nothing remembered counts (R8)."""
+
     def reap(self) -> Reaped:
         """Free lanes whose claim was not renewed, and send activations again that nobody claimed, with back-off."""
 

@@ -169,6 +169,9 @@ class MemoryLedger:
         state.closed = True
         return Closed(self._low(), dict(state.progress), state.failure)
 
+    def forget(self) -> None:
+        self.state = State()
+
     # -- the worker's transitions
 
     def claim(self, epoch: Epoch, activation: Activation, token: str) -> Granted:

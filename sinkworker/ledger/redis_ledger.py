@@ -126,6 +126,10 @@ class RedisLedger:
         watermark, failure, *progress = self._call("close", epoch)
         return Closed(Cursor.decode(watermark.decode()), _progress(progress), failure.decode())
 
+    def forget(self) -> None:
+        with translated():
+            self._redis.unlink(*self.keys.values())
+
     # -- the worker's transitions
 
     def claim(self, epoch: Epoch, activation: Activation, token: str) -> Granted:

@@ -8,7 +8,7 @@ import threading
 from typing import Protocol
 
 from sinkworker.connectors.lifecycle import State
-from sinkworker.errors import SinkworkerError, Stale, Transient
+from sinkworker.errors import Restored, SinkworkerError, Stale, Transient
 from sinkworker.model import Revision
 from sinkworker.scheduling.tenure import ActiveTenure, Means, finish_stop
 
@@ -131,12 +131,19 @@ class Runner(threading.Thread):
         self.failed = True
         log.error("the connector stops: %s", message, extra={"connector": self._id})
         try:
-            tenure.end()
+            if code == Restored.code:
+                tenure.break_off()
+            else:
+                tenure.end()
         except SinkworkerError as exc:
             log.warning("%s Its end could not be recorded.", exc, extra={"connector": self._id})
-        while tenure.began:
+        epoch = tenure.epoch if tenure.began else None
+        while epoch is not None:
             try:
-                self._means.registry.report_failed(self._id, tenure.epoch, code, message)
+                if code == Restored.code:
+                    # The database that gave our epoch is gone: what is said has to be said in one that this one knows.
+                    epoch = self._means.registry.take_over(self._id, self._means.instance).epoch
+                self._means.registry.report_failed(self._id, epoch, code, message)
             except Stale:
                 return  # another epoch has begun: it will meet the same reason
             except Transient as exc:

@@ -18,7 +18,7 @@ from sinkworker.connectors.settings import SinkSettings
 from sinkworker.database import Database, NoBoundary
 from sinkworker.delivery.topics import describe_topic
 from sinkworker.errors import Misconfigured, Restored, Stale, Unavailable, Undeliverable
-from sinkworker.ledger.contract import Activation, Batch, Closed, Ledger, Survey, Tenure
+from sinkworker.ledger.contract import Activation, Batch, Closed, Ledger, Survey, Taken, Tenure
 from sinkworker.model import Cursor, Epoch, Position, Record
 from sinkworker.scheduling import generations
 from sinkworker.scheduling.generations import FromBeginning, FromCheckpoint, FromEnd, FromPosition, Start
@@ -80,6 +80,7 @@ class ActiveTenure:
         self._connector = self._means.registry.take_over(self._id, self._means.instance)  # R4
         self.epoch = self._connector.epoch
         self.began = True
+        self._asked_for = self._connector.start_request
         self._settings = connector_settings.parse(self._connector.active_settings)
         self._filter = server_filter(self._settings.filter)
         self._open_generation(before or self._connector)
@@ -90,14 +91,15 @@ class ActiveTenure:
         self._checkpoint = self._store.load()
         self._check_database(self._checkpoint.cursor)
         assert self._connector.active_settings_revision is not None
-        taken = self._means.ledger.takeover(
-            Tenure(self.epoch, generation.number, self._layout, self._connector.active_settings_revision),
-            self._checkpoint.cursor,
-            self._connector.drained,
+        if self._asked_for is not None:
+            self._means.ledger.forget()  # a person named the position: nothing remembered counts
+        taken = self._take_ledger(
+            Tenure(self.epoch, generation.number, self._layout, self._connector.active_settings_revision)
         )
-        self._taken = True
         self._counter = taken.counter
         self._lanes = Lanes(self._checkpoint.cursor, taken.progress, self._means.limits)
+        self._taken = True
+        self._check_database(max([self._checkpoint.cursor, *taken.progress.values()]))
         self._key = KeyExtractor(self._settings.key).key
         self._subscribe()
         if not self._settings.autocommit.enabled:
@@ -111,6 +113,16 @@ class ActiveTenure:
             self._layout.lanes,
             extra=self._fields(),
         )
+
+    def _take_ledger(self, tenure: Tenure) -> Taken:
+        try:
+            return self._means.ledger.takeover(tenure, self._checkpoint.cursor, self._connector.drained)
+        except Stale:
+            current = self._means.registry.get(self._id)
+            if current is None or current.epoch != self.epoch:
+                raise  # another scheduler was faster
+            # Epochs come from the database (R4): one that the ledger has seen and the database has not is lost there.
+            raise _restored(f"Redis knows of a later epoch than {self.epoch}") from None
 
     def _fields(self) -> dict[str, object]:
         return {"connector": self._id, "epoch": self.epoch}
@@ -308,6 +320,12 @@ class ActiveTenure:
         if self._subscription is not None:
             self._subscription.close()
             self._subscription = None
+
+    def break_off(self) -> None:
+        """End the epoch and record nothing of it: what it remembers is of a database that is gone (R8)."""
+        self.abandon()
+        if self._taken:
+            self._means.ledger.close(self.epoch)
 
     def end(self) -> None:
         """Stop in order (R9): mailboxes drained as far as time allows, claims released, checkpoint, lane progress.

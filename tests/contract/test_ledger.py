@@ -545,3 +545,13 @@ def test_a_store_that_was_rolled_back_refuses_the_claims_it_forgot(world: World)
     with pytest.raises(Stale):
         ledger.ack(forgotten, 1)
     ledger.ack(current, 1)
+
+
+def test_a_ledger_that_forgot_takes_any_epoch_and_knows_no_progress(ledger: Ledger) -> None:
+    claim = hold(ledger, batch(2, 0, 1))
+    ledger.ack(claim, 1)
+    ledger.forget()
+    assert ledger.watermark() is None
+    with pytest.raises(Stale):
+        ledger.release(claim)
+    assert ledger.takeover(tenure(1), cursor(0), {}).progress == {}

@@ -1,0 +1,87 @@
+"""The environment in, one validated value out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sinkworker.config import Config, Secret, environment, load, without_password
+from sinkworker.errors import Invalid
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    assert load({"PATH": "/bin", "HOME": "/root"}) == Config()
+
+
+def test_an_empty_variable_counts_as_none() -> None:
+    assert load({"SINKWORKER_API_PORT": "", "REDIS_URL": ""}) == Config()
+
+
+def test_values_are_parsed() -> None:
+    config = load({"SINKWORKER_API_PORT": "9000", "SINKWORKER_CLAIM_LEASE_S": "5", "SINKWORKER_DATA_DIR": "/data"})
+    assert (config.api_port, config.claim_lease_s, config.data_dir) == (9000, 5.0, Path("/data"))
+
+
+def test_every_problem_is_named_at_once() -> None:
+    with pytest.raises(Invalid) as raised:
+        load(
+            {
+                "SINKWORKER_API_PORT": "many",
+                "SINKWORKER_LANE_DEPTH": "0",
+                "SINKWORKER_BATCHSIZE": "3",
+                "REDIS_URL": "cache:6379",
+                "KURRENTDB_URI": "http://db",
+                "KAFKA_BOOTSTRAP_SERVERS": "kafka",
+                "SINKWORKER_LOG_LEVEL": "loud",
+                "SINKWORKER_ACTIVATION_S": "soon",
+            }
+        )
+    for name in (
+        "SINKWORKER_API_PORT must be a whole number",
+        "SINKWORKER_LANE_DEPTH must be between 1 and 1024",
+        "SINKWORKER_BATCHSIZE is no variable",
+        "REDIS_URL must start with redis://",
+        "KURRENTDB_URI must start with kurrentdb://",
+        "KAFKA_BOOTSTRAP_SERVERS must be HOST:PORT",
+        "SINKWORKER_LOG_LEVEL must be DEBUG",
+        "SINKWORKER_ACTIVATION_S must be a number",
+    ):
+        assert name in str(raised.value)
+    assert raised.value.exit_code == 2
+
+
+def test_variables_of_the_tests_are_nobody_elses_business() -> None:
+    load({"SINKWORKER_TEST_SCHEDULES": "7"})
+
+
+def test_a_claim_outlasts_the_work_under_it() -> None:
+    with pytest.raises(Invalid, match="SINKWORKER_CLAIM_LEASE_S must be longer"):
+        load({"SINKWORKER_CLAIM_LEASE_S": "2", "SINKWORKER_ACTIVATION_S": "2"})
+
+
+def test_a_secret_does_not_show_itself() -> None:
+    config = load({"REDIS_URL": "redis://:hunter2@cache:6379/0"})
+    assert "hunter2" not in f"{config} {config!r} {config.redis_url}"
+    assert config.redis_url == Secret("redis://:hunter2@cache:6379/0")
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("redis://:hunter2@cache:6379/0", "redis://***@cache:6379/0"),
+        ("kurrentdb://admin:p@ss@db:2113?tls=true", "kurrentdb://***@db:2113?tls=true"),
+        ("redis://cache:6379/0", "redis://cache:6379/0"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(uri: str, shown: str) -> None:
+    assert without_password(uri) == shown
+
+
+def test_the_environment_outranks_the_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("SINKWORKER_API_PORT=9001\nREDIS_URL=redis://file:1/0\n")
+    monkeypatch.setenv("SINKWORKER_API_PORT", "9002")
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    found = environment()
+    assert (found["SINKWORKER_API_PORT"], found["REDIS_URL"]) == ("9002", "redis://file:1/0")

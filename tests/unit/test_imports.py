@@ -1,0 +1,108 @@
+"""What may import what: the core knows no client, the environment is read in one place."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CLIENTS = {
+    "kurrentdbclient",
+    "redis",
+    "confluent_kafka",
+    "celery",
+    "fastapi",
+    "uvicorn",
+    "grpc",
+    "h2",
+    "sqlite3",
+    "socket",
+}
+PURE = (
+    "model.py",
+    "errors.py",
+    "metadata.py",
+    "ledger/contract.py",
+    "ledger/memory.py",
+    "ledger/payload.py",
+    "scheduling/lanes.py",
+    "scheduling/keys.py",
+    "scheduling/generations.py",
+    "delivery/window.py",
+    "checkpoint/cadence.py",
+    "connectors/settings.py",
+    "connectors/configuration.py",
+    "connectors/commands.py",
+    "connectors/lifecycle.py",
+    "connectors/naming.py",
+    "connectors/patterns.py",
+    "connectors/streams.py",
+    "source/filters.py",
+    "management/shapes.py",
+    "management/faults.py",
+)
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that the file imports at its top, by full name."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def file_of(module: str) -> Path | None:
+    path = ROOT / Path(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.exists():
+            return candidate
+    return None
+
+
+def reached(path: Path) -> set[str]:
+    """The foreign packages that the file imports, also by way of modules of ours."""
+    seen: set[Path] = set()
+    foreign: set[str] = set()
+    waiting = [path]
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        for name in imported(current):
+            if name.split(".")[0] != "sinkworker":
+                foreign.add(name.split(".")[0])
+            elif (found := file_of(name)) is not None:
+                waiting.append(found)
+    return foreign
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_a_pure_module_knows_no_client(name: str) -> None:
+    assert reached(ROOT / "sinkworker" / name) & CLIENTS == set()
+
+
+def test_the_finder_finds() -> None:
+    assert "redis" in reached(ROOT / "sinkworker" / "scheduling" / "scheduler.py")
+
+
+def test_the_stages_above_the_queue_know_no_celery() -> None:
+    for path in (ROOT / "sinkworker").rglob("*.py"):
+        assert "celery" not in imported(path), path
+
+
+def test_the_environment_is_read_in_one_place() -> None:
+    readers = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("sinkworker", "tasks")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and ast.unparse(node.value) == "os"
+    }
+    assert readers == {"sinkworker/config.py"}
