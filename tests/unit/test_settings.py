@@ -1,0 +1,193 @@
+"""The documented settings (contract §2, §3): what is accepted, what it means, and every fault at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from sinkworker.connectors.errors import InvalidSettings, SecretsUnprotected
+from sinkworker.connectors.settings import (
+    FilterSettings,
+    FilterType,
+    InitialPosition,
+    Scope,
+    SinkSettings,
+    parse,
+    refuse_secrets,
+)
+from sinkworker.source.filters import WITHOUT_SYSTEM_EVENTS, Matching, OneStream, WholeLog, is_ours, server_filter
+
+REQUIRED = {"instanceTypeName": "kafka-sink", "topic": "loans"}
+
+
+def given(**settings: str) -> SinkSettings:
+    return parse({**REQUIRED, **settings})
+
+
+def faults(**settings: str) -> dict[str, list[str]]:
+    with pytest.raises(InvalidSettings) as raised:
+        parse({**REQUIRED, **settings})
+    return raised.value.violations
+
+
+def filtered(scope: str = "", kind: str = "", expression: str = "") -> FilterSettings:
+    return given(
+        **{
+            "subscription:filter:scope": scope,
+            "subscription:filter:filterType": kind,
+            "subscription:filter:expression": expression,
+        }
+    ).filter
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    settings = given()
+    assert settings.initial_position is InitialPosition.LATEST
+    assert (settings.autocommit.enabled, settings.autocommit.interval_ms) == (True, 5000)
+    assert settings.autocommit.records_threshold == 1000
+    assert settings.wait_for_broker_ack is False
+    assert settings.servers() == "localhost:9092"
+    assert settings.servers("kafka:9092") == "kafka:9092"
+
+
+def test_the_options_of_the_producer_are_the_documented_ones() -> None:
+    """A55"""
+    assert (
+        given().producer_options("loans-sink", "kafka:9092").items()
+        >= {
+            "bootstrap.servers": "kafka:9092",
+            "client.id": "loans-sink",
+            "enable.idempotence": True,
+            "message.timeout.ms": 0,
+            "message.send.max.retries": 2147483647,
+            "compression.type": "zstd",
+            "compression.level": 6,
+            "broker.address.family": "v4",
+            "reconnect.backoff.max.ms": 20000,
+            "security.protocol": "PLAINTEXT",
+        }.items()
+    )
+
+
+def test_the_shortest_back_off_does_not_exceed_the_longest() -> None:
+    options = given(**{"resilience:reconnectBackoffMaxMs": "10"}).producer_options("loans-sink")
+    assert options["reconnect.backoff.ms"] == 10
+
+
+def test_keys_and_values_have_no_case() -> None:
+    """A26"""
+    settings = parse({**REQUIRED, "SUBSCRIPTION:InitialPosition": "EARLIEST", "COMPRESSION:TYPE": "Snappy"})
+    assert (settings.initial_position, settings.compression_type) == (InitialPosition.EARLIEST, "snappy")
+
+
+def test_every_fault_is_named_under_its_documented_key() -> None:
+    with pytest.raises(InvalidSettings) as raised:
+        parse(
+            {
+                "topic": "no spaces please",
+                "subscription:initialPosition": "middle",
+                "autocommit:interval": "soon",
+                "autocommit:recordsThreshold": "0",
+                "compression:level": "13",
+                "waitForBrokerAck": "maybe",
+                "lanes:count": "0",
+                "bootstrapServers": "a b",
+                "resilience:messageSendMaxRetries": "0",
+            }
+        )
+    assert raised.value.violations.keys() == {
+        "instanceTypeName",
+        "topic",
+        "subscription:initialPosition",
+        "autocommit:interval",
+        "autocommit:recordsThreshold",
+        "compression:level",
+        "waitForBrokerAck",
+        "lanes:count",
+        "bootstrapServers",
+        "resilience:messageSendMaxRetries",
+    }
+    assert raised.value.exit_code == 2
+
+
+def test_unknown_and_unused_keys_change_nothing() -> None:
+    """A27, A55"""
+    assert given(**{"_topic": "x", "resilience:enabled": "true", "subscription:nodeAffinity": "any"}) == given()
+
+
+@pytest.mark.parametrize("key", ["authentication:password", "AUTHENTICATION:Password"])
+@pytest.mark.parametrize("value", ["secret", ""])
+def test_a_password_is_refused_while_nothing_can_encrypt_it(key: str, value: str) -> None:
+    with pytest.raises(SecretsUnprotected) as raised:
+        refuse_secrets({**REQUIRED, key: value})
+    assert "secret" not in str(raised.value).replace("SecretsUnprotected", "")
+
+
+def test_what_is_not_supported_yet_is_said() -> None:
+    assert faults(**{"transformer:enabled": "true"}).keys() == {"transformer:enabled"}
+    assert faults(
+        **{"subscription:filter:filterType": "jsonPath", "subscription:filter:expression": "$[?($.value.x==1)]"}
+    ).keys() == {"subscription:filter:filterType"}
+
+
+@pytest.mark.parametrize(
+    ("scope", "kind", "expression", "expected"),
+    [
+        ("", "", "", FilterSettings()),
+        ("stream", "", "", FilterSettings(Scope.STREAM)),
+        ("stream", "streamId", "loan-1", FilterSettings(Scope.STREAM, FilterType.STREAM_ID, "loan-1")),
+        ("record", "regex", "^Loan", FilterSettings(Scope.RECORD, FilterType.REGEX, "^Loan")),
+        ("", "", "order-.*?", FilterSettings(Scope.STREAM, FilterType.REGEX, "order-.*?")),
+        ("record", "", "^x", FilterSettings(Scope.RECORD, FilterType.REGEX, "^x")),
+        ("", "", "a(", FilterSettings(Scope.STREAM, FilterType.PREFIX, "a(")),
+    ],
+)
+def test_a_filters_type_and_scope_are_inferred(
+    scope: str, kind: str, expression: str, expected: FilterSettings
+) -> None:
+    """A34"""
+    assert filtered(scope, kind, expression) == expected
+
+
+@pytest.mark.parametrize(
+    ("scope", "kind", "expression", "key"),
+    [
+        ("record", "streamId", "loan-1", "subscription:filter:scope"),
+        ("stream", "regex", "(", "subscription:filter:expression"),
+        ("stream", "prefix", " , ", "subscription:filter:expression"),
+        ("galaxy", "regex", "x", "subscription:filter:scope"),
+    ],
+)
+def test_a_filter_that_means_nothing_is_refused(scope: str, kind: str, expression: str, key: str) -> None:
+    """A35"""
+    assert key in faults(
+        **{
+            "subscription:filter:scope": scope,
+            "subscription:filter:filterType": kind,
+            "subscription:filter:expression": expression,
+        }
+    )
+
+
+def test_a_filter_becomes_what_the_database_runs() -> None:
+    assert server_filter(filtered()) == WITHOUT_SYSTEM_EVENTS
+    assert server_filter(filtered("record")) == WholeLog()
+    assert server_filter(filtered("stream", "streamId", "loan-1")) == OneStream("loan-1")
+    assert server_filter(filtered("record", "regex", "Loan")) == Matching("Loan", by_stream=False)
+    assert server_filter(filtered("stream", "prefix", "a-,b.")) == Matching(r"^(?:a\-|b\.)", by_stream=True)
+
+
+@pytest.mark.parametrize(
+    ("stream", "type", "ours"),
+    [
+        ("$sinkworker", "$sinkworker-registered", True),
+        ("$sinkworker/loans-sink", "$sinkworker-created", True),
+        ("$$$sinkworker/loans-sink", "$metadata", True),
+        ("$connectors/loans-sink/checkpoints", "$conn-ctrl-checkpoint", True),
+        ("$$$connectors/loans-sink/checkpoints", "$metadata", True),
+        ("loan-1", "LoanRequested", False),
+        ("$connectors/native", "$conn-mngt-connector-created", False),
+        ("sinkworker", "X", False),
+    ],
+)
+def test_no_connector_delivers_our_own_bookkeeping(stream: str, type: str, ours: bool) -> None:
+    assert is_ours(stream, type) is ours
