@@ -160,6 +160,7 @@ def role_environ(environ: Mapping[str, str], data_dir: Path, api_port: int) -> d
         f"{PREFIX}API_HOST": LOOPBACK,
         f"{PREFIX}API_PORT": str(api_port),
         "PYTHONPATH": import_path(environ),
+        "TMPDIR": str(data_dir),  # what a killed process leaves goes with the rest
     }
 
 

