@@ -137,6 +137,23 @@ def demo(events: int, keys: int, workers: int, as_json: bool, keep: bool) -> int
     return run(Options(events, keys, workers, as_json, keep), config.inherited())
 
 
+@cli.command(name="create-topic")
+@click.argument("name")
+@click.option("--partitions", type=click.IntRange(min=1), default=12, show_default=True, help="How many.")
+def create_topic(name: str, partitions: int) -> None:
+    """Create the Kafka topic NAME, where no other tool for it is at hand.
+
+    On KAFKA_BOOTSTRAP_SERVERS, or on the local stack. Deliveries spread over as many lanes as it has partitions.
+    """
+    from sinkworker.delivery import topics
+    from sinkworker.local import addresses
+
+    settings = addresses.resolve_now(config.load(config.environment()))
+    assert settings.kafka_bootstrap_servers is not None
+    topics.create_topic(name, partitions, settings.kafka_bootstrap_servers)
+    click.echo(f"Created the topic {name} with {partitions} partitions.")
+
+
 @cli.group(name="config")
 def config_group() -> None:
     """Look at the configuration."""

@@ -11,10 +11,11 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public names, but the package has no __all__
     AdminClient,
     ConfigResource,
+    NewTopic,
     TopicMetadata,
 )
 
-from sinkworker.errors import Misconfigured, Unavailable
+from sinkworker.errors import Invalid, Misconfigured, Unavailable
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's default of the topic setting `max.message.bytes`, for brokers that do not show it."""
@@ -59,6 +60,27 @@ def describe_topic(name: str, options: Mapping[str, Any], timeout_s: float = 5.0
     _check_found(name, found, servers)
     assert found is not None
     return Topic(name, len(found.partitions), _max_message_bytes(admin, name, timeout_s))
+
+
+def create_topic(name: str, partitions: int, servers: str, timeout_s: float = 10.0) -> None:
+    """Create a topic with the brokers' own default replication.
+
+    Raises Invalid when it exists or its name is none, Unavailable without an answer, Misconfigured for a refusal.
+    """
+    faults: list[KafkaError] = []
+    client: dict[str, Any] = {"bootstrap.servers": servers, "error_cb": faults.append, "log_level": CRITICAL_ONLY}
+    admin = AdminClient(client, logger=_LOG)
+    try:
+        admin.list_topics(timeout=timeout_s)
+        (future,) = admin.create_topics([NewTopic(name, partitions)], request_timeout=timeout_s).values()
+        future.result(timeout_s)
+    except KafkaException as exc:
+        error: KafkaError = exc.args[0]
+        if error.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            raise Invalid(f"The topic {name!r} exists already.", hint="Nothing was changed.") from exc
+        if error.code() in (KafkaError.TOPIC_EXCEPTION, KafkaError._INVALID_ARG, KafkaError.INVALID_PARTITIONS):
+            raise Invalid(f"The topic {name!r} cannot be created: {error.str()}.") from exc
+        raise _translated(error, faults, servers) from exc
 
 
 def _translated(error: KafkaError, faults: list[KafkaError], servers: str) -> Unavailable | Misconfigured:

@@ -17,7 +17,7 @@ from sinkworker.demo.background import Background
 from sinkworker.demo.figures import Figures, Outcome, unjudged_as_json
 from sinkworker.demo.flow import Flow
 from sinkworker.demo.processes import Processes, role_environ
-from sinkworker.errors import SinkworkerError
+from sinkworker.errors import Misconfigured, SinkworkerError
 from sinkworker.local.family import Family
 from sinkworker.local.part import LOOPBACK, free_port
 from sinkworker.local.stack import PARTS
@@ -46,7 +46,10 @@ def run(options: Options, environ: Mapping[str, str]) -> int:
 
     Raises Invalid for a variable that is wrong, Misconfigured where the local stack cannot run at all.
     """
-    folder = Path(tempfile.mkdtemp(prefix="sinkworker-demo-")).resolve()
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="sinkworker-demo-")).resolve()
+    except OSError as exc:
+        raise Misconfigured(f"No temporary folder can be made: {exc.strerror}.", hint="Set TMPDIR to one.") from exc
     wanted = False
     try:
         demo = Demo(options, environ, folder)

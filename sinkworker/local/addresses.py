@@ -177,7 +177,10 @@ def _held(lock: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as exc:
-        raise Misconfigured(f"{lock} cannot be read: {exc.strerror}.") from exc
+        raise Misconfigured(
+            f"{lock} cannot be read: {exc.strerror}.",
+            hint="Set SINKWORKER_DATA_DIR to a folder that this user may use.",
+        ) from exc
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

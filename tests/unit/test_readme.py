@@ -42,7 +42,7 @@ def test_the_table_of_variables_is_that_of_the_code() -> None:
 
 
 def test_every_command_of_ours_exists() -> None:
-    named = set(re.findall(r"`(?:\.venv/bin/)?sinkworker ([a-z]+)", README))
+    named = set(re.findall(r"`(?:\.venv/bin/)?sinkworker ([a-z-]+)", README))
     assert named
     assert named <= cli.commands.keys()
 
