@@ -119,7 +119,7 @@ class Config:
     claim_lease_s: float = 10.0
     delivery_timeout_s: float = 30.0
     activation_s: float = 2.0
-    drain_timeout_s: float = 4.0
+    drain_timeout_s: float = 3.0
     batch_records: int = 500
     batch_bytes: int = 1 << 20
     lane_depth: int = 16

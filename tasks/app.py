@@ -25,6 +25,9 @@ app = Celery("sinkworker", include=["tasks.produce"])
 _told_to_stop = mmap.mmap(-1, 1)
 """One byte shared with the pool's children by the fork: set once the worker has been told to stop."""
 
+_terminations = 0
+"""How many times this very process was sent SIGTERM since it has had work."""
+
 
 def stopping() -> bool:
     """Whether this worker has been told to stop: an activation then finishes what is in flight and lets go."""
@@ -116,16 +119,24 @@ def _tell_children(**_: Any) -> None:
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
-def _outlive_group_signals(**_: Any) -> None:
-    """A supervisor may signal the whole process group: the child then ends its activation in order, as its parent asks.
+def _leave_group_signals_to_the_parent(**_: Any) -> None:
+    """A supervisor may signal the whole process group. A child without work waits for its parent to close its pipe.
 
-    The parent ends an idle child by closing its pipe. A second signal is meant: it ends the child at once.
+    Ignoring the signal is the only choice that Celery's pool lets stand: any handler set here is replaced by its own,
+    which breaks off whatever the child does.
     """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@signals.task_prerun.connect  # type: ignore[untyped-decorator]
+def _end_activation_in_order(**_: Any) -> None:
+    """From its first activation on a child heeds the signal: the first one means drain, a second one is meant."""
 
     def on_term(*_: Any) -> None:
-        if stopping():
-            os._exit(1)
+        global _terminations
+        _terminations += 1
         _told_to_stop[0] = 1
-        signal.signal(signal.SIGTERM, on_term)
+        if _terminations > 1:
+            os._exit(1)
 
     signal.signal(signal.SIGTERM, on_term)

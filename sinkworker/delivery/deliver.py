@@ -117,7 +117,7 @@ class Bounds:
     """After this much work it asks for no more batches."""
     delivery_timeout_s: float = 30.0
     """Without any confirmation for this long it purges its producer and lets go."""
-    drain_timeout_s: float = 4.0
+    drain_timeout_s: float = 3.0
     """How long confirmations are awaited once the process has been told to stop."""
     lease_s: float = 10.0
     """How long a claim lasts without a word to the ledger."""
