@@ -124,7 +124,7 @@ class System:
         self.registry = Registry(self.database)
         self.client = KurrentDBClient(self.addresses["KURRENTDB_URI"])
         self.redis = redis.Redis.from_url(self.addresses["REDIS_URL"])
-        self.admin = AdminClient({"bootstrap.servers": self.servers})
+        self.admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
         for name in self.roles:
             if name.startswith("worker"):
                 eventually(lambda name=name: " ready." in self.roles[name].log.read_text(), within_s=30)  # type: ignore[misc]

@@ -144,7 +144,7 @@ class ActiveTenure:
         self._connector = self._means.registry.open_generation(
             self._id,
             self.epoch,
-            self._cursor_of(opening.start),
+            self._in_its_stream(self._cursor_of(opening.start)),
             generations.layout(settings, topic.partitions),
             fingerprint,
             opening.reason,
@@ -173,6 +173,13 @@ class ActiveTenure:
                 return self._end()
             case FromPosition(position):
                 return self._named(position)
+
+    def _in_its_stream(self, cursor: Cursor) -> Cursor:
+        """The cursor without its revision where that is another stream's: one stream is read on from a revision."""
+        if cursor.revision is None or not isinstance(self._filter, OneStream):
+            return cursor
+        event = self._means.database.event_at(self._filter.name, cursor.revision)
+        return cursor if event is not None and event.id == cursor.record_id else replace(cursor, revision=None)
 
     def _end(self) -> Cursor:
         if isinstance(self._filter, OneStream):
@@ -210,15 +217,23 @@ class ActiveTenure:
             raise _restored(f"another record stands at position {cursor.commit}")
 
     def _subscribe(self) -> None:
-        """Read from where the lanes stand. A position that only a person named may be no record's: read up to it."""
-        assert self._connector.generation is not None
-        start, cursor = self._connector.generation.start, self._lanes.read
-        named = cursor == start and not cursor.record_id and cursor > Cursor.BEGINNING
-        if named and (isinstance(self._filter, OneStream) or not self._is_boundary(cursor)):
-            self._discard_to, cursor = start.commit, Cursor.BEGINNING
-        else:
+        """Read on from where the lanes stand; from the beginning, dropping what is before it, where that is no place.
+
+        A position that a person named may be no record's, and in a stream a record of another one is no place.
+        """
+        cursor = self._lanes.read
+        if cursor == Cursor.BEGINNING or self._can_read_from(cursor):
             self._discard_to = Cursor.BEGINNING.commit
+        else:
+            self._discard_to, cursor = cursor.commit, Cursor.BEGINNING
         self._subscription = subscribe(self._means.database, self._filter, cursor, self._bell)
+
+    def _can_read_from(self, cursor: Cursor) -> bool:
+        if isinstance(self._filter, OneStream):
+            return cursor.revision is not None
+        assert self._connector.generation is not None
+        named = cursor == self._connector.generation.start and not cursor.record_id
+        return not named or self._is_boundary(cursor)
 
     def _is_boundary(self, cursor: Cursor) -> bool:
         try:

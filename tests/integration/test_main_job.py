@@ -133,6 +133,45 @@ def test_a_stream_is_delivered_by_its_exact_name(system: System) -> None:
     assert sorted(delivered) == expected
 
 
+def one_stream(name: str) -> dict[str, str]:
+    return {"subscription:filter:filterType": "streamId", "subscription:filter:expression": name}
+
+
+def test_a_stream_is_delivered_from_the_position_of_another_streams_record(system: System) -> None:
+    flow, other = Flow(system, system.topic()), Flow(system, "unused")
+    flow.append(30, streams=1)
+    other.append(20, streams=1)
+    flow.append(30, streams=1)
+    flow.create(**one_stream(f"{flow.prefix}-0"))
+    flow.start(other.log()[-1].commit_position)
+    log = flow.log()
+    eventually(lambda: flow.position >= log[-1].commit_position)
+    delivered = [message.position for message in consume(system.servers, flow.topic)]
+    assert sorted(delivered) == [event.commit_position for event in log[30:]]
+
+
+def test_a_filter_that_becomes_one_stream_goes_on_from_the_checkpoint(system: System) -> None:
+    flow = Flow(system, system.topic())
+    flow.append(20, streams=1)
+    flow.append(20, streams=2)  # the last of it is of the one stream, at a revision that the other has yet to reach
+    flow.create()
+    flow.start()
+    assert flow.delivered().holds
+    flow.stop()
+    reached = flow.log()[-1]
+    wanted = f"{flow.prefix}-1"
+    assert reached.stream_name != wanted
+    flow.append(40, streams=2)
+    system.registry.reconfigure(flow.id, one_stream(wanted))
+    flow.start()
+    after = [event for event in flow.log() if event.commit_position > reached.commit_position]
+    expected = [event.commit_position for event in after if event.stream_name == wanted]
+    eventually(lambda: flow.position >= expected[-1])
+    delivered = [message.position for message in consume(system.servers, flow.topic)]
+    assert sorted(position for position in delivered if position > reached.commit_position) == expected
+    assert len(delivered) == 40 + len(expected)
+
+
 def test_a_connector_over_the_whole_log_does_not_feed_on_its_own_checkpoints(system: System) -> None:
     flow = Flow(system, system.topic())
     flow.create(
