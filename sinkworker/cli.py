@@ -1,8 +1,10 @@
-"""The command line: the commands, the wiring of the roles, and every error's way to a sentence and an exit code."""
+"""The command line: the commands, the wiring of the roles, and every error's way to a sentence and an exit code.
+
+A command imports what it runs when it runs: none pays for the libraries of another.
+"""
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
 import threading
@@ -12,9 +14,10 @@ from typing import NoReturn
 
 import click
 
-from sinkworker import config, configuration, process
+from sinkworker import config, config_report, process
 from sinkworker.config import Config
 from sinkworker.errors import SinkworkerError
+from sinkworker.ledger.contract import Enqueue
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +80,9 @@ def scheduler() -> int:
 
     One scheduler works at a time for each connector; start a second one anywhere and it stands by.
     """
-    return _serve("sinkworker.scheduling.scheduler", "Scheduler")
+    from sinkworker.scheduling.scheduler import Scheduler
+
+    return _serve(Scheduler.name, Scheduler.purpose, lambda settings: Scheduler(settings, _queue()))
 
 
 @cli.command()
@@ -86,7 +91,9 @@ def coordinator() -> int:
 
     Keeps nothing of its own: any number may run.
     """
-    return _serve("sinkworker.checkpoint.coordinator", "Coordinator")
+    from sinkworker.checkpoint.coordinator import Coordinator
+
+    return _serve(Coordinator.name, Coordinator.purpose, lambda settings: Coordinator(settings, _queue()))
 
 
 @cli.command()
@@ -95,7 +102,9 @@ def api() -> int:
 
     Listens on SINKWORKER_API_HOST and SINKWORKER_API_PORT, 127.0.0.1:8113 unless set.
     """
-    return _serve("sinkworker.management.server", "ApiServer")
+    from sinkworker.management.server import ApiServer
+
+    return _serve(ApiServer.name, ApiServer.purpose, ApiServer)
 
 
 @cli.command()
@@ -145,7 +154,7 @@ def create_topic(name: str, partitions: int) -> None:
 
     On KAFKA_BOOTSTRAP_SERVERS, or on the local stack. Deliveries spread over as many lanes as it has partitions.
     """
-    from sinkworker.delivery import topics
+    from sinkworker import topics
     from sinkworker.local import addresses
 
     settings = addresses.resolve_now(config.load(config.environment()))
@@ -163,14 +172,14 @@ def config_group() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, by variable.")
 def show(as_json: bool) -> None:
     """Print every variable, its value and where it comes from; passwords are hidden."""
-    rows = configuration.report(config.environment(), config.origin)
-    click.echo(configuration.as_json(rows) if as_json else configuration.as_table(rows))
+    rows = config_report.report(config.environment(), config.origin)
+    click.echo(config_report.as_json(rows) if as_json else config_report.as_table(rows))
 
 
 class AfterAddresses:
     """A role that starts once the addresses of its servers are known: configured, or from the local stack."""
 
-    def __init__(self, role: Callable[[Config], process.Role], settings: Config, name: str, purpose: str) -> None:
+    def __init__(self, name: str, purpose: str, role: Callable[[Config], process.Role], settings: Config) -> None:
         self.name = name
         self.purpose = purpose
         self._role = role
@@ -182,8 +191,13 @@ class AfterAddresses:
         self._role(addresses.resolve(self._settings, stop)).run(stop)
 
 
-def _serve(module: str, name: str) -> int:
-    """Run the role that `module` calls `name`, imported only now: no command pays for the libraries of another."""
+def _serve(name: str, purpose: str, role: Callable[[Config], process.Role]) -> int:
     settings = config.load(config.environment())
-    role = getattr(importlib.import_module(module), name)
-    return process.run(AfterAddresses(role, settings, role.name, role.purpose), settings)
+    return process.run(AfterAddresses(name, purpose, role, settings), settings)
+
+
+def _queue() -> Enqueue:
+    """The task queue is wired here: nothing else of the package knows that it is Celery's."""
+    from tasks.produce import enqueue
+
+    return enqueue

@@ -37,7 +37,7 @@ def deliver(connector: str, epoch: int, lanes: list[list[int]]) -> dict[str, Any
 
 
 def enqueue(connector: str, epoch: Epoch, activations: Sequence[Activation]) -> None:
-    """Send one task for these activations of a connector. Raises Unavailable; the reaper makes up for a lost one."""
+    """`sinkworker.ledger.contract.Enqueue`, over Celery."""
     lanes = [[activation.lane, activation.number] for activation in activations]
     try:
         app.send_task(TASK, kwargs={"connector": connector, "epoch": epoch, "lanes": lanes}, retry=False)

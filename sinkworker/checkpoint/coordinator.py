@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sinkworker.checkpoint.cadence import Cadence
@@ -18,9 +17,9 @@ from sinkworker.connectors.settings import Autocommit
 from sinkworker.database import Database
 from sinkworker.errors import SinkworkerError, Transient
 from sinkworker.ledger import redis_client
-from sinkworker.ledger.contract import Activation, Ledger, Watermark
+from sinkworker.ledger.contract import Enqueue, Ledger, Watermark
 from sinkworker.ledger.redis_ledger import RedisLedger
-from sinkworker.model import Epoch, Generation
+from sinkworker.model import Generation
 
 log = logging.getLogger(__name__)
 
@@ -51,19 +50,18 @@ class Coordinator:
     name = "coordinator"
     purpose = "writing checkpoints and reviving lanes that no worker holds"
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, enqueue: Enqueue) -> None:
         assert config.redis_url is not None
         assert config.kurrentdb_uri is not None
         self._lease_ms = int(config.claim_lease_s * 1000)
         self._redis = redis_client.connect(config.redis_url)
         self._database = Database(config.kurrentdb_uri)
         self._registry = Registry(self._database)
+        self._enqueue = enqueue
         self._watched: dict[str, _Watched] = {}
         self._said = ""
 
     def run(self, stop: threading.Event) -> None:
-        from tasks.produce import enqueue  # the queue is wired here, so that everything above it needs no Celery
-
         refreshed = reaped = float("-inf")
         while not stop.is_set():
             now = time.monotonic()
@@ -75,10 +73,10 @@ class Coordinator:
                 reaped = now
             for connector_id, watched in self._watched.items():
                 if now >= watched.quiet_until_s:
-                    self._look_after(connector_id, watched, enqueue if reap else None)
+                    self._look_after(connector_id, watched, reap=reap)
             stop.wait(TICK_S)
         for connector_id, watched in self._watched.items():
-            self._look_after(connector_id, watched, None, last=True)
+            self._look_after(connector_id, watched, last=True)
         self._database.close()
         self._redis.close()
 
@@ -116,20 +114,13 @@ class Coordinator:
             autocommit=connector_settings.parse(connector.active_settings).autocommit,
         )
 
-    def _look_after(
-        self,
-        connector_id: str,
-        watched: _Watched,
-        enqueue: Callable[[str, Epoch, Sequence[Activation]], None] | None,
-        *,
-        last: bool = False,
-    ) -> None:
+    def _look_after(self, connector_id: str, watched: _Watched, *, reap: bool = False, last: bool = False) -> None:
         try:
             watermark = watched.ledger.watermark()
             if watermark is not None and watermark.generation == watched.generation:  # R3
                 self._commit(watched, watermark, last=last)
-                if enqueue is not None:
-                    self._reap(connector_id, watched.ledger, enqueue)
+                if reap:
+                    self._reap(connector_id, watched.ledger)
         except SinkworkerError as exc:
             watched.quiet_until_s = time.monotonic() + PATIENCE_S
             watched.checkpoint = None  # an append's outcome may be unknown: read again
@@ -152,12 +143,7 @@ class Coordinator:
             watched.checkpoint = watched.store.advance(watched.checkpoint, watermark.cursor, watermark.epoch)
             watched.cadence.committed(watermark)
 
-    def _reap(
-        self,
-        connector_id: str,
-        ledger: Ledger,
-        enqueue: Callable[[str, Epoch, Sequence[Activation]], None],
-    ) -> None:
+    def _reap(self, connector_id: str, ledger: Ledger) -> None:
         reaped = ledger.reap()
         for lane in reaped.expired:
             log.warning(
@@ -165,7 +151,7 @@ class Coordinator:
             )
         if reaped.epoch is not None:
             for activation in reaped.activations:
-                enqueue(connector_id, reaped.epoch, [activation])
+                self._enqueue(connector_id, reaped.epoch, [activation])
 
 
 def _is_live(connector: Connector) -> bool:

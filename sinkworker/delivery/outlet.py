@@ -11,12 +11,12 @@ from kurrentdbclient.protos.v1 import streams_pb2
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.delivery.headers import HeaderBuilder, now
 from sinkworker.delivery.producer import LaneProducer, Outgoing
-from sinkworker.delivery.topics import describe_topic
 from sinkworker.errors import Misconfigured, Stale
+from sinkworker.keys import KeyExtractor, partition_of
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
 from sinkworker.model import Layout, Revision
-from sinkworker.scheduling.keys import KeyExtractor, partition_of
+from sinkworker.topics import describe_topic
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from sinkworker.delivery.topics import CRITICAL_ONLY
 from sinkworker.delivery.window import InFlight
 from sinkworker.model import LaneNumber
+from sinkworker.topics import CRITICAL_ONLY
 
 _LOG = logging.getLogger("sinkworker.librdkafka")
 

@@ -16,13 +16,11 @@ from sinkworker.delivery.deliver import Bounds, Delivery
 from sinkworker.delivery.outlet import Outlets
 from sinkworker.errors import SinkworkerError, Stale, Unavailable
 from sinkworker.ledger import redis_client
-from sinkworker.ledger.contract import Activation
+from sinkworker.ledger.contract import Activation, Enqueue
 from sinkworker.ledger.redis_ledger import RedisLedger
 from sinkworker.model import Epoch, Revision
 
 log = logging.getLogger(__name__)
-
-Enqueue = Callable[[str, Epoch, Sequence[Activation]], None]
 
 
 class Worker:

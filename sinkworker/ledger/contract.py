@@ -9,7 +9,7 @@ owns what was asked about, or that the store lost data; the call changed nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -52,6 +52,10 @@ class Activation:
 
     lane: LaneNumber
     number: int
+
+
+Enqueue = Callable[[str, Epoch, Sequence[Activation]], None]
+"""Sends one task for these activations of a connector. Raises Unavailable; the reaper makes up for a lost one."""
 
 
 @dataclass(frozen=True, slots=True)

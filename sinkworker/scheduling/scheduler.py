@@ -14,11 +14,12 @@ from sinkworker.connectors.registry import Registry
 from sinkworker.database import Database
 from sinkworker.errors import SinkworkerError
 from sinkworker.ledger import redis_client
+from sinkworker.ledger.contract import Enqueue
 from sinkworker.ledger.redis_ledger import RedisLedger
 from sinkworker.model import Revision
 from sinkworker.scheduling.lanes import Limits
 from sinkworker.scheduling.runner import Runner
-from sinkworker.scheduling.tenure import Enqueue, Means
+from sinkworker.scheduling.tenure import Means
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +36,12 @@ class Scheduler:
     name = "scheduler"
     purpose = "reading KurrentDB and dispatching records to the workers"
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, enqueue: Enqueue) -> None:
         assert config.redis_url is not None
         assert config.kurrentdb_uri is not None
         assert config.kafka_bootstrap_servers is not None
         self._config = config
+        self._enqueue = enqueue
         self._default_servers = config.kafka_bootstrap_servers
         self._redis = redis_client.connect(config.redis_url)
         self._database = Database(config.kurrentdb_uri)
@@ -53,13 +55,11 @@ class Scheduler:
         self._trouble = ""
 
     def run(self, stop: threading.Event) -> None:
-        from tasks.produce import enqueue  # the queue is wired here, so that everything above it needs no Celery
-
         listener = redis_client.Listener(self._redis, self._wake, self._look.set, stop)
         listener.start()
         while not stop.is_set():
             self._look.clear()
-            self._supervise(enqueue)
+            self._supervise()
             self._wait(stop)
         runners = list(self._runners.values())
         for runner in runners:
@@ -81,7 +81,7 @@ class Scheduler:
         if runner is not None:
             runner.bell.set()
 
-    def _supervise(self, enqueue: Enqueue) -> None:
+    def _supervise(self) -> None:
         try:
             connectors = self._registry.all()
         except SinkworkerError as exc:
@@ -91,10 +91,10 @@ class Scheduler:
         for runner in self._runners.values():
             runner.keep_lease()
         for connector in connectors:
-            self._attend(connector, enqueue)
+            self._attend(connector)
         self._looked = True
 
-    def _attend(self, connector: Connector, enqueue: Enqueue) -> None:
+    def _attend(self, connector: Connector) -> None:
         runner = self._runners.get(connector.id)
         if runner is not None and not runner.is_alive():
             if runner.failed:
@@ -105,7 +105,7 @@ class Scheduler:
             if not connector.should_run or connector.activation != runner.activation:
                 runner.stop()
         elif self._needs_runner(connector):
-            self._runners[connector.id] = runner = self._runner(connector, enqueue)
+            self._runners[connector.id] = runner = self._runner(connector)
             runner.start()
 
     def _needs_runner(self, connector: Connector) -> bool:
@@ -118,13 +118,13 @@ class Scheduler:
             self._given_up.setdefault(connector.id, connector.activation)
         return self._given_up.get(connector.id, Revision(-1)) != connector.activation
 
-    def _runner(self, connector: Connector, enqueue: Enqueue) -> Runner:
+    def _runner(self, connector: Connector) -> Runner:
         config = self._config
         means = Means(
             registry=self._registry,
             database=self._database,
             ledger=RedisLedger(self._redis, connector.id, int(config.claim_lease_s * 1000)),
-            enqueue=enqueue,
+            enqueue=self._enqueue,
             limits=Limits(
                 batch_records=config.batch_records,
                 batch_bytes=config.batch_bytes,

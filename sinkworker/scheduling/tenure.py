@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sinkworker.checkpoint.store import Checkpoint, CheckpointStore
@@ -16,16 +16,16 @@ from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.database import Database, NoBoundary
-from sinkworker.delivery.topics import describe_topic
 from sinkworker.errors import Misconfigured, Restored, Stale, Unavailable, Undeliverable
-from sinkworker.ledger.contract import Activation, Batch, Closed, Ledger, Survey, Taken, Tenure
+from sinkworker.keys import KeyExtractor, lane_of, partition_of
+from sinkworker.ledger.contract import Batch, Closed, Enqueue, Ledger, Survey, Taken, Tenure
 from sinkworker.model import Cursor, Epoch, Position, Record
 from sinkworker.scheduling import generations
 from sinkworker.scheduling.generations import FromBeginning, FromCheckpoint, FromEnd, FromPosition, Start
-from sinkworker.scheduling.keys import KeyExtractor, lane_of, partition_of
 from sinkworker.scheduling.lanes import Lanes, Limits
 from sinkworker.source.filters import OneStream, is_ours, server_filter
 from sinkworker.source.subscription import Subscription, subscribe
+from sinkworker.topics import describe_topic
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,6 @@ FEW_RECORDS = 64
 """Up to so many records, all lanes go into one task: a task costs more than delivering a few records."""
 
 DRAIN_POLL_S = 0.05
-
-Enqueue = Callable[[str, Epoch, Sequence[Activation]], None]
 
 
 @dataclass(frozen=True, slots=True)

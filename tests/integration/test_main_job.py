@@ -7,8 +7,8 @@ import json
 import pytest
 
 from sinkworker.connectors.lifecycle import State
+from sinkworker.keys import partition_of
 from sinkworker.model import Position
-from sinkworker.scheduling.keys import partition_of
 from tests.oracle import consume
 from tests.processes import eventually
 from tests.system import Flow, System

@@ -1,4 +1,4 @@
-"""What may import what: the core knows no client, the environment is read in one place."""
+"""What may import what: stages keep apart, the core knows no client, the environment is read in one place."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PURE = (
     "ledger/memory.py",
     "ledger/payload.py",
     "scheduling/lanes.py",
-    "scheduling/keys.py",
+    "keys.py",
     "scheduling/generations.py",
     "delivery/window.py",
     "checkpoint/cadence.py",
@@ -43,6 +43,19 @@ PURE = (
     "management/shapes.py",
     "management/faults.py",
 )
+STAGES = {
+    "connectors": set[str](),
+    "ledger": set[str](),
+    "source": {"connectors"},
+    "checkpoint": {"connectors", "ledger"},
+    "delivery": {"connectors", "ledger"},
+    # its tenure reads from the source, and begins and ends with a checkpoint
+    "scheduling": {"checkpoint", "connectors", "ledger", "source"},
+    "management": {"connectors", "ledger"},
+    "local": set[str](),
+    "demo": {"connectors", "local"},
+}
+"""The folders of the package, and which others each may import. All may import the modules beside the folders."""
 
 
 def imported(path: Path) -> set[str]:
@@ -90,6 +103,26 @@ def test_a_pure_module_knows_no_client(name: str) -> None:
 
 def test_the_finder_finds() -> None:
     assert "redis" in reached(ROOT / "sinkworker" / "scheduling" / "scheduler.py")
+
+
+def anywhere_imported(path: Path) -> set[str]:
+    """Every module that the file imports, in functions too."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+
+
+def test_every_folder_is_a_stage() -> None:
+    assert {path.parent.name for path in (ROOT / "sinkworker").glob("*/__init__.py")} == set(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_imports_only_what_lies_below_it(stage: str) -> None:
+    for path in (ROOT / "sinkworker" / stage).rglob("*.py"):
+        names = [name.split(".") for name in anywhere_imported(path)]
+        assert "tasks" not in {name[0] for name in names}, path
+        used = {name[1] for name in names if name[0] == "sinkworker" and len(name) > 1}
+        assert used & set(STAGES) <= STAGES[stage] | {stage}, path
 
 
 def test_the_stages_above_the_queue_know_no_celery() -> None:

@@ -10,7 +10,7 @@ import pytest
 from sinkworker.connectors.errors import InvalidSettings
 from sinkworker.connectors.settings import parse
 from sinkworker.errors import Undeliverable
-from sinkworker.scheduling.keys import KeyExtractor, lane_of, partition_of
+from sinkworker.keys import KeyExtractor, lane_of, partition_of
 
 
 def key(source: str | None, expression: str | None, stream: str, metadata: object = None) -> str | None:
