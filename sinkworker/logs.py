@@ -17,8 +17,14 @@ FIELDS = ("connector", "generation", "epoch", "lane", "activation", "batch", "po
 A closed list, since libraries put things of their own into `extra` that belong in no log.
 """
 
-QUIET = ("kurrentdbclient", "httpx", "httpcore", "uvicorn.access", "asyncio")
-"""Libraries that narrate at INFO what only a developer wants: they speak from WARNING on, unless the level is DEBUG."""
+QUIET = {
+    **dict.fromkeys(("kurrentdbclient", "httpx", "httpcore", "uvicorn.access", "asyncio"), logging.WARNING),
+    "sinkworker.librdkafka": logging.CRITICAL + 1,
+}
+"""Libraries that narrate what only a developer wants, and from which level on they speak, unless ours is DEBUG.
+
+librdkafka is silent: its lines repeat what its errors tell us, and a purge that we ask for is fatal in its eyes.
+"""
 
 
 def setup(level: str, role: str, *, stream: TextIO | None = None) -> None:
@@ -28,8 +34,8 @@ def setup(level: str, role: str, *, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name in QUIET:
-        logging.getLogger(name).setLevel("DEBUG" if level == "DEBUG" else "WARNING")
+    for name, quiet_level in QUIET.items():
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "DEBUG" else quiet_level)
 
 
 class LineFormatter(logging.Formatter):

@@ -25,7 +25,7 @@ from sinkworker.connectors.registry import Registry
 from sinkworker.database import Database
 from sinkworker.errors import SinkworkerError
 from tests.oracle import Verdict, consume, judge
-from tests.processes import clean_environment, eventually
+from tests.processes import clean_environment, eventually, processes_mentioning
 
 QUICK = {
     "SINKWORKER_CLAIM_LEASE_S": "2",
@@ -38,6 +38,9 @@ QUICK = {
 
 PARTITIONS = 6
 
+DATABASE, REDIS, BROKER = "sinkworker.local.kurrentdb", "-server 127.0.0.1:", "tansu broker"
+"""What the command line of each part of the local stack contains."""
+
 
 class Role:
     """One process of the system, which may be killed and started again."""
@@ -48,6 +51,7 @@ class Role:
         self._argv = [sys.executable, "-m", *argv]
         self._environ = environ
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     @property
     def pid(self) -> int:
@@ -56,6 +60,7 @@ class Role:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
                 self._argv,
                 env=self._environ,
@@ -65,6 +70,14 @@ class Role:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def said(self, text: str) -> bool:
+        """Whether it has logged that since its last start."""
+        return text in self.log.read_bytes()[self._log_start :].decode()
+
+    def ready(self) -> bool:
+        """Of a worker: whether it takes tasks."""
+        return self.said(" ready.")
 
     def kill(self) -> None:
         """SIGKILL to the process alone, as an out-of-memory killer does."""
@@ -125,9 +138,8 @@ class System:
         self.client = KurrentDBClient(self.addresses["KURRENTDB_URI"])
         self.redis = redis.Redis.from_url(self.addresses["REDIS_URL"])
         self.admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
-        for name in self.roles:
-            if name.startswith("worker"):
-                eventually(lambda name=name: " ready." in self.roles[name].log.read_text(), within_s=30)  # type: ignore[misc]
+        for worker in self.workers:
+            eventually(worker.ready, within_s=30)
         return self
 
     def _given(self) -> dict[str, str]:
@@ -144,9 +156,17 @@ class System:
     def workers(self) -> list[Role]:
         return [role for name, role in self.roles.items() if name.startswith("worker")]
 
-    def another(self, name: str) -> Role:
-        """A second process of a role, not yet started."""
-        return Role(f"another-{name}", ["sinkworker", name], self._role_environ, self._folder)
+    def another(self, name: str, argv: Sequence[str], **environ: str) -> Role:
+        """One more process of the system, not yet started."""
+        return Role(f"another-{name}", argv, {**self._role_environ, **environ}, self._folder)
+
+    def part(self, mention: str) -> int:
+        """The process of a part of the local stack, by what its command line contains."""
+        (pid,) = [pid for pid in processes_mentioning(mention) if self._is_ours(pid)]
+        return pid
+
+    def _is_ours(self, pid: int) -> bool:
+        return os.readlink(f"/proc/{pid}/cwd").startswith(str(self._folder))
 
     def topic(self, partitions: int = PARTITIONS) -> str:
         """A new topic."""

@@ -45,14 +45,18 @@ class KafkaOutlet:
 
     def discard(self) -> None:
         """Purge and close the producer; the next use makes a new one (R5)."""
-        if self._producer is not None:
-            self._producer.abandon()
-            self._producer = None
+        if (producer := self._taken()) is not None:
+            producer.abandon()
 
     def close(self) -> None:
-        if self._producer is not None:
-            self._producer.close()
-            self._producer = None
+        """Close the producer once all is confirmed; what is not after a moment is purged."""
+        if (producer := self._taken()) is not None:
+            producer.close()
+
+    def _taken(self) -> LaneProducer | None:
+        """The producer, which nobody will use again whatever closing it comes to."""
+        producer, self._producer = self._producer, None
+        return producer
 
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing]:
         """The batch's records as Kafka messages, in order, byte-exact values (contract §4, §5).
