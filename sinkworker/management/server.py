@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 GRACE_S = 2
 """How long requests in progress have when the role stops."""
 
+LOOK_S = 2.0
+"""How often the API looks whether its servers answer, to say so when that changes."""
+
 
 class ApiServer:
     """Creates, starts, stops and lists connectors over HTTP."""
@@ -47,6 +50,7 @@ class ApiServer:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True)
         thread.start()
         log.info("listening on http://%s:%d", self._host, self._port)
+        threading.Thread(target=self._watch, args=(stop,), name="watch", daemon=True).start()
         try:
             while thread.is_alive() and not stop.wait(0.2):
                 pass
@@ -56,6 +60,18 @@ class ApiServer:
             listener.close()
             self._database.close()
             self._redis.close()
+
+    def _watch(self, stop: threading.Event) -> None:
+        """Say once what the API waits for, and once that it is back. Requests meanwhile are answered 503."""
+        said: list[str] = []
+        while not stop.is_set():
+            down = self._unready()
+            if down and down != said:
+                log.warning("waiting for %s to answer", " and ".join(down))
+            elif said and not down:
+                log.info("every server answers again")
+            said = down
+            stop.wait(LOOK_S)
 
     def _notify(self, connector_id: str) -> None:
         with contextlib.suppress(SinkworkerError):  # schedulers also look by themselves
