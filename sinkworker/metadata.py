@@ -25,16 +25,27 @@ def parsed(metadata: bytes) -> dict[str, Any]:
         return {}
     if float in map(type, values.values()):
         # orjson reads a whole number beyond 64 bits as a float, and 1e3 as 1000.0; the text must stay as it was written
-        exact = json.loads(metadata, parse_float=_Number, parse_int=_Number)
+        try:
+            exact = json.loads(metadata, parse_float=_Number, parse_int=_Number)
+        except RecursionError:
+            return values
         return {name: exact[name] if type(value) is float else value for name, value in values.items()}
     return values
 
 
 def as_text(value: Any) -> str | None:
-    """A JSON value as text: texts as they are, numbers and booleans as in JSON, the rest compact. None for null."""
+    """A JSON value as text: texts as they are, numbers and booleans as in JSON, the rest compact.
+
+    None for null, and for what is nested so deep (beyond 254) that it cannot be written.
+    """
     if isinstance(value, str):
         return value
-    return None if value is None else orjson.dumps(value).decode()
+    if value is None:
+        return None
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # nested deeper than it writes, though it read it
+        return None
 
 
 class _Number(str):

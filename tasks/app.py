@@ -25,13 +25,13 @@ app = Celery("sinkworker", include=["tasks.produce"])
 _told_to_stop = mmap.mmap(-1, 1)
 """One byte shared with the pool's children by the fork: set once the worker has been told to stop."""
 
-_terminations = 0
-"""How many times this very process was sent SIGTERM since it has had work."""
+_told_here = False
+"""Whether this very process was sent SIGTERM since its present activation began."""
 
 
 def stopping() -> bool:
     """Whether this worker has been told to stop: an activation then finishes what is in flight and lets go."""
-    return _told_to_stop[0] != 0
+    return _told_here or _told_to_stop[0] != 0
 
 
 def _settings() -> dict[str, Any]:
@@ -130,13 +130,18 @@ def _leave_group_signals_to_the_parent(**_: Any) -> None:
 
 @signals.task_prerun.connect  # type: ignore[untyped-decorator]
 def _end_activation_in_order(**_: Any) -> None:
-    """From its first activation on a child heeds the signal: the first one means drain, a second one is meant."""
+    """From its first activation on a child heeds the signal: it drains, and a second signal is meant.
 
-    def on_term(*_: Any) -> None:
-        global _terminations
-        _terminations += 1
-        _told_to_stop[0] = 1
-        if _terminations > 1:
-            os._exit(1)
+    Only for the activation that it hits: whether the worker goes on is for the parent to say. A child that took the
+    signal for the worker's end would refuse all work until somebody ended its parent.
+    """
+    global _told_here
+    _told_here = False
+    signal.signal(signal.SIGTERM, _on_term)
 
-    signal.signal(signal.SIGTERM, on_term)
+
+def _on_term(*_: Any) -> None:
+    global _told_here
+    if _told_here:
+        os._exit(1)
+    _told_here = True

@@ -94,8 +94,8 @@ class Delivered:
         batch = flight.batch
         self.batches += 1
         self.records += batch.count
-        if flight.first_position is not None:
-            self.first_position = min(flight.first_position, self.first_position or flight.first_position)
+        positions = (flight.first_position, self.first_position)
+        self.first_position = min((each for each in positions if each is not None), default=None)
         self.last_position = max(batch.last.commit, self.last_position or 0)
 
     def summary(self) -> dict[str, Any]:
@@ -150,9 +150,9 @@ class Delivery:
         self._tries = 0
 
     def run(self, epoch: Epoch, activations: Sequence[Activation]) -> Delivered:
-        for activation in activations:
-            self._claim(epoch, activation)
         try:
+            for activation in activations:
+                self._claim(epoch, activation)
             if self._lanes:
                 self._open()
                 self._work()
@@ -161,12 +161,16 @@ class Delivery:
             if exc.reason is not None:
                 raise exc.reason from exc
         except (Undeliverable, Misconfigured) as exc:
-            if self._lanes:
-                self._condemn(next(iter(self._lanes.values())), exc)
+            self._condemn_any(exc)
             raise
         except SinkworkerError:
-            self._free_all(FIRST_BACK_OFF_MS)
+            self._free_all(self._back_off_ms())
             raise
+        except Exception as exc:
+            log.exception("a bug stops the connector")
+            reason = SinkworkerError(f"Unexpected {type(exc).__name__}: {exc}.")
+            self._condemn_any(reason)  # P5: it would happen again and again
+            raise reason from exc
         return self.done
 
     # -- claiming and letting go
@@ -205,6 +209,18 @@ class Delivery:
                     self._ledger.fail(held.claim, delay_ms)
             else:
                 self._release(held)
+
+    def _back_off_ms(self) -> int:
+        """How long a lane rests after trouble: longer each time, until Kafka confirms something again."""
+        if self._outlet is None:
+            return FIRST_BACK_OFF_MS
+        self._outlet.failures += 1
+        return min(FIRST_BACK_OFF_MS << min(self._outlet.failures - 1, 10), LONGEST_BACK_OFF_MS)
+
+    def _condemn_any(self, reason: SinkworkerError) -> None:
+        """What stops the connector is not about one lane; none may be held any more, when it was about one."""
+        if self._lanes:
+            self._condemn(next(iter(self._lanes.values())), reason)
 
     def _condemn(self, held: _HeldLane, reason: SinkworkerError) -> None:
         """The connector cannot go on at this lane's head: say so in the ledger, and let go of everything (P5)."""
@@ -251,9 +267,10 @@ class Delivery:
         """Acknowledge what is confirmed and fetch what there is room for, in one call; or only renew the claim."""
         ready = held.window.ackable()
         now = time.monotonic()
-        spent = (
-            held.handed >= BATCHES_PER_ACTIVATION or now - self._started > self._bounds.activation_s or self._stopping()
-        )
+        worked_enough = held.handed >= BATCHES_PER_ACTIVATION or now - self._started > self._bounds.activation_s
+        # A refused record is found in the activation that met it, however long that takes: the next one would start
+        # over, and never find it (P5).
+        spent = (worked_enough and not self._tries) or self._stopping()
         wanted = 0 if spent or (held.drained and not ready) else held.window.room + len(ready)
         if not ready and not wanted and now - held.contact < self._bounds.lease_s / 3:
             return
@@ -280,8 +297,8 @@ class Delivery:
                 if flight.first_position is None:
                     flight.first_position = message.position
                 alone = self._careful or not outlet.producer.primed(message.partition)
-                if not outlet.producer.send(flight, message):
-                    raise _Refused
+                while not outlet.producer.send(flight, message):
+                    self._poll(outlet)
                 if alone:
                     while flight.outstanding:
                         self._poll(outlet)
@@ -293,7 +310,7 @@ class Delivery:
 
     def _settle(self, outlet: Outlet) -> None:
         """Deliver and acknowledge what precedes a record that cannot be built: everything before it counts (P5)."""
-        while any(flight.outstanding for held in self._lanes.values() for flight in held.window.in_flight):
+        while self._awaits_kafka():
             self._poll(outlet)
         for held in self._lanes.values():
             ready = held.window.ackable()
@@ -308,7 +325,7 @@ class Delivery:
         if producer.refusal is not None:
             raise _Refused
         now = time.monotonic()
-        if producer.confirmations != self._confirmations:
+        if producer.confirmations != self._confirmations or not self._awaits_kafka():
             self._confirmations = producer.confirmations
             self._progress_at = now
         else:
@@ -316,6 +333,9 @@ class Delivery:
         for held in self._lanes.values():
             if now - held.contact > self._bounds.lease_s / 3:
                 self._renew(outlet, held)
+
+    def _awaits_kafka(self) -> bool:
+        return any(flight.outstanding for held in self._lanes.values() for flight in held.window.in_flight)
 
     def _renew(self, outlet: Outlet, held: _HeldLane) -> None:
         try:
@@ -346,12 +366,8 @@ class Delivery:
             )
         patience_s = self._bounds.drain_timeout_s if self._stopping() else self._bounds.delivery_timeout_s
         if silent_s > patience_s:
-            outlet.failures += 1
-            delay_ms = min(FIRST_BACK_OFF_MS << min(outlet.failures - 1, 10), LONGEST_BACK_OFF_MS)
-            raise _LetGo(
-                Transient(f"Kafka has not confirmed anything for {silent_s:.0f} s{cause}.", code="kafka-unavailable"),
-                delay_ms,
-            )
+            silence = f"Kafka has not confirmed anything for {silent_s:.0f} s{cause}."
+            raise _LetGo(Transient(silence, code="kafka-unavailable"), self._back_off_ms())
 
     def _after_refusal(self, outlet: Outlet) -> None:
         refusal = outlet.producer.refusal
@@ -362,7 +378,7 @@ class Delivery:
             raise reason
         self._tries += 1
         if self._tries > NO_PROGRESS_TRIES:
-            raise _LetGo(Transient(str(refusal), code=refusal.error.name()), FIRST_BACK_OFF_MS)
+            raise _LetGo(Transient(str(refusal), code=refusal.error.name()), self._back_off_ms())
         log.warning("%s The records in flight are sent again one by one.", refusal)
         outlet.discard()
         self._confirmations = 0

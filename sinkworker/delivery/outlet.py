@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.delivery.headers import HeaderBuilder, now
 from sinkworker.delivery.producer import LaneProducer, Outgoing
-from sinkworker.errors import Misconfigured, Stale
+from sinkworker.errors import Misconfigured, Stale, Undeliverable
 from sinkworker.keys import KeyExtractor, partition_of
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
@@ -64,13 +65,18 @@ class KafkaOutlet:
         Raises Undeliverable for one that cannot be built, Misconfigured for a payload of another release.
         """
         date = now()
-        try:
-            for raw in payload.unpack(batch.payload):
-                yield self._message(_RecordedEvent.FromString(bytes(raw)), layout, date)
-        except ValueError as exc:
-            raise Misconfigured(
-                f"A batch cannot be read: {exc}.", hint="Every process must run the same release of sinkworker."
-            ) from exc
+        for event in _events(batch):
+            try:
+                message = self._message(event, layout, date)
+            except Undeliverable:
+                raise
+            except Exception as exc:
+                raise Undeliverable(
+                    f"Record {event.id.string} at position {event.commit_position} cannot be made a Kafka message: "
+                    f"{type(exc).__name__}: {exc}.",
+                    code="record-unbuildable",
+                ) from exc
+            yield message
 
     def _message(self, event: Any, layout: Layout, date: bytes) -> Outgoing:
         stream = event.stream_identifier.stream_name.decode()
@@ -87,6 +93,16 @@ class KafkaOutlet:
             headers=self._headers(event, date),
             partition=partition_of(key, record_id, layout.partitions),
         )
+
+
+def _events(batch: Batch) -> Iterator[Any]:
+    try:
+        for raw in payload.unpack(batch.payload):
+            yield _RecordedEvent.FromString(bytes(raw))
+    except (ValueError, DecodeError) as exc:
+        raise Misconfigured(
+            f"A batch cannot be read: {exc}.", hint="Every process must run the same release of sinkworker."
+        ) from exc
 
 
 class Outlets:

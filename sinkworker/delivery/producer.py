@@ -18,7 +18,7 @@ from sinkworker.topics import CRITICAL_ONLY
 
 _LOG = logging.getLogger("sinkworker.librdkafka")
 
-LOCAL_QUEUE_WAIT_S = 0.05
+CLOSE_POLL_S = 0.05
 PARTITION_UNASSIGNED = -1
 
 _PERMANENT = frozenset(
@@ -115,26 +115,29 @@ class LaneProducer:
         return partition in self._primed
 
     def send(self, flight: InFlight, record: Outgoing) -> bool:
-        """Hand a record over; its report counts down `flight.outstanding`. False once something was refused."""
-        while self.refusal is None:
-            try:
-                self._producer.produce(
-                    self._topic,
-                    value=record.value,
-                    key=record.key,
-                    # A keyed record's partition is librdkafka's to choose, as with the original (contract §2.2).
-                    partition=record.partition if record.key is None else PARTITION_UNASSIGNED,
-                    headers=record.headers,  # type: ignore[arg-type]  # lists are invariant: these are bytes, not any
-                    on_delivery=partial(self._on_report, flight, record),
-                )
-            except BufferError:
-                self._producer.poll(LOCAL_QUEUE_WAIT_S)
-            except KafkaException as exc:
-                self.refusal = Refusal(flight.batch.lane, record, exc.args[0])
-            else:
-                flight.outstanding += 1
-                return True
-        return False
+        """Hand a record over; its report counts down `flight.outstanding`.
+
+        False where it was not taken: something was refused (`refusal`), or the local queue is full (poll, try again).
+        """
+        if self.refusal is not None:
+            return False
+        try:
+            self._producer.produce(
+                self._topic,
+                value=record.value,
+                key=record.key,
+                # A keyed record's partition is librdkafka's to choose, as with the original (contract §2.2).
+                partition=record.partition if record.key is None else PARTITION_UNASSIGNED,
+                headers=record.headers,  # type: ignore[arg-type]  # lists are invariant: these are bytes, not any
+                on_delivery=partial(self._on_report, flight, record),
+            )
+        except BufferError:
+            return False
+        except KafkaException as exc:
+            self.refusal = Refusal(flight.batch.lane, record, exc.args[0])
+            return False
+        flight.outstanding += 1
+        return True
 
     def poll(self, timeout_s: float) -> None:
         """Serve delivery reports; returns early when there are some."""
@@ -149,7 +152,7 @@ class LaneProducer:
         """Close after all is confirmed; what is not by then is purged."""
         deadline = time.monotonic() + timeout_s
         while len(self._producer) and time.monotonic() < deadline:
-            self._producer.poll(LOCAL_QUEUE_WAIT_S)
+            self._producer.poll(CLOSE_POLL_S)
         self.abandon()
 
     def _close(self) -> None:

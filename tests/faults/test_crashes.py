@@ -57,6 +57,13 @@ def test_a_killed_pool_child_is_replaced_by_its_parent(system: System, flow: Flo
     outcome(flow)
 
 
+def test_a_pool_child_that_is_told_to_stop_goes_on_as_long_as_its_parent(system: System, flow: Flow) -> None:
+    for worker in system.workers:
+        for child in worker.children():
+            os.kill(child, signal.SIGTERM)
+    assert outcome(flow).duplicates == 0  # P3
+
+
 def test_a_worker_that_sleeps_past_its_lease_does_no_harm_when_it_wakes(system: System, flow: Flow) -> None:
     children = [child for worker in system.workers for child in worker.children()]
     for child in children:

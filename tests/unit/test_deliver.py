@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -13,8 +15,8 @@ from sinkworker.delivery import deliver
 from sinkworker.delivery.deliver import Bounds, Delivery
 from sinkworker.delivery.producer import Outgoing, Refusal
 from sinkworker.delivery.window import InFlight
-from sinkworker.errors import Transient, Unavailable, Undeliverable
-from sinkworker.ledger.contract import Activation, Batch, Claim, Survey
+from sinkworker.errors import Misconfigured, SinkworkerError, Transient, Unavailable, Undeliverable
+from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Survey
 from sinkworker.ledger.memory import MemoryLedger
 from sinkworker.model import Cursor, Epoch, LaneNumber, Layout
 from tests.builders import cursor, tenure
@@ -34,6 +36,10 @@ class Broker:
         self.breaks_once: set[str] = set()
         """Record ids at which the producer fails once, for a reason that is not theirs."""
         self.silent = False
+        self.delay_s = 0.0
+        """How long its answers take."""
+        self.room: int | None = None
+        """Most records that wait in a producer's queue; None: any number."""
 
 
 class Producer:
@@ -52,7 +58,7 @@ class Producer:
         return partition in self._primed
 
     def send(self, flight: InFlight, record: Outgoing) -> bool:
-        if self.refusal is not None:
+        if self.refusal is not None or len(self._waiting) == self._broker.room:
             return False
         if record.partition not in self._primed:
             on_it = 1 + sum(each.partition == record.partition for _, each in self._waiting)
@@ -62,6 +68,7 @@ class Producer:
         return True
 
     def poll(self, timeout_s: float) -> None:
+        time.sleep(self._broker.delay_s)
         if self._broker.silent:
             return
         for flight, record in self._waiting:
@@ -87,11 +94,14 @@ class Outlet:
         self.failures = 0
         self.discards = 0
         self.unbuildable: set[str] = set()
+        self.gone = False
         self._broker = broker
         self._producer: Producer | None = None
 
     @property
     def producer(self) -> Producer:
+        if self.gone:
+            raise Unavailable("Kafka does not answer.")
         if self._producer is None:
             self._producer = Producer(self._broker)
         return self._producer
@@ -134,10 +144,12 @@ class World:
                 )
         self.survey: Survey = self.ledger.dispatch(EPOCH, 0, cursor(next(positions)), batches)
 
-    def activate(self, ledger: MemoryLedger | None = None) -> Delivery:
-        delivery = Delivery(ledger or self.ledger, lambda _: self.outlet, QUICK, lambda: self.stopping)  # type: ignore[arg-type, return-value]  # the parts of a producer that delivery uses
+    def activate(
+        self, ledger: MemoryLedger | None = None, bounds: Bounds = QUICK, again: Sequence[Activation] = ()
+    ) -> Delivery:
+        delivery = Delivery(ledger or self.ledger, lambda _: self.outlet, bounds, lambda: self.stopping)  # type: ignore[arg-type, return-value]  # the parts of a producer that delivery uses
         self.delivery = delivery
-        delivery.run(EPOCH, self.survey.activations)
+        delivery.run(EPOCH, again or self.survey.activations)
         return delivery
 
     @property
@@ -198,12 +210,79 @@ def test_a_refused_record_is_named_and_what_precedes_it_is_delivered_and_nothing
     assert "poison" in reason["message"]
 
 
+def test_a_refused_record_is_found_however_slow_the_broker_is() -> None:
+    world = World(lane0=["a,poison"])
+    world.broker.refuses["poison"] = KafkaError.MSG_SIZE_TOO_LARGE
+    world.broker.delay_s = 0.02
+    with pytest.raises(Undeliverable, match="poison"):
+        world.activate(bounds=replace(QUICK, activation_s=0.01))
+    assert world.ledger.state.failure
+
+
 def test_a_lane_without_fault_is_freed_when_another_is_condemned() -> None:
     world = World(lane0=["poison"], lane1=["x"])
     world.broker.refuses["poison"] = KafkaError.TOPIC_AUTHORIZATION_FAILED
     with pytest.raises(Undeliverable):
         world.activate()
     assert world.held == 0
+
+
+def test_what_is_in_flight_is_purged_before_the_connector_is_condemned() -> None:
+    world = World(lane0=["a"], lane1=["x"])
+
+    def shut_out(timeout_s: float) -> None:
+        raise Misconfigured("Kafka refuses the connection.")
+
+    world.outlet.producer.poll = shut_out  # type: ignore[method-assign]
+    with pytest.raises(Misconfigured):
+        world.activate()
+    assert world.outlet.discards == 1  # R5
+    assert world.ledger.state.failure
+    assert world.held == 0
+
+
+def test_a_bug_stops_the_connector_with_its_name_and_leaves_nothing_held_or_in_flight() -> None:
+    world = World(lane0=["a"], lane1=["x"])
+
+    def bug(timeout_s: float) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    world.outlet.producer.poll = bug  # type: ignore[method-assign]
+    with pytest.raises(SinkworkerError, match="nobody foresaw this"):
+        world.activate()
+    assert "RuntimeError" in json.loads(world.ledger.state.failure)["message"]  # P5
+    assert world.outlet.discards == 1  # R5
+    assert world.held == 0
+
+
+def test_a_full_queue_is_waited_for() -> None:
+    world = World(lane0=["a,b,c,d", "e,f,g"])
+    world.broker.room = 2
+    world.activate()
+    assert world.broker.taken == list("abcdefg")
+
+
+def test_a_full_queue_before_a_silent_broker_ends_as_silence_does() -> None:
+    world = World(lane0=["a,b,c,d"])
+    world.outlet.producer._primed.add(0)
+    world.broker.room, world.broker.silent = 2, True
+    with pytest.raises(Transient, match="has not confirmed anything"):
+        world.activate()
+    assert world.held == 0
+
+
+def test_lanes_rest_longer_each_time_that_kafka_is_not_there() -> None:
+    world = World(lane0=["a"])
+    world.outlet.gone = True
+    rests = []
+    again: Sequence[Activation] = ()
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            world.activate(again=again)
+        rests.append(world.ledger.state.lanes[LaneNumber(0)].due_ms - world.now_ms)
+        world.now_ms += rests[-1]
+        again = world.ledger.reap().activations
+    assert rests == [deliver.FIRST_BACK_OFF_MS, 2 * deliver.FIRST_BACK_OFF_MS, 4 * deliver.FIRST_BACK_OFF_MS]
 
 
 def test_a_record_is_not_blamed_for_what_happens_once() -> None:
@@ -250,6 +329,69 @@ def test_a_worker_that_meets_a_newer_epoch_purges_and_lets_go_without_a_word() -
     assert done.batches == 0
     assert world.outlet.discards == 1  # R5
     assert overtaken.state.progress == {}
+
+
+class ClaimsOnce(MemoryLedger):
+    """A ledger that does not answer the second claim."""
+
+    claims = 0
+
+    def claim(self, epoch: Epoch, activation: Activation, token: str) -> Granted:
+        self.claims += 1
+        if self.claims == 2:
+            raise Unavailable("Redis does not answer.")
+        return super().claim(epoch, activation, token)
+
+
+def test_a_claim_that_fails_leaves_no_other_lane_held() -> None:
+    world = World(lane0=["a"], lane1=["x"])
+    ledger = ClaimsOnce(lambda: 0)
+    ledger.restore(world.ledger.snapshot())
+    with pytest.raises(Unavailable):
+        world.activate(ledger)
+    assert [lane for lane in ledger.state.lanes.values() if lane.token] == []
+
+
+class AcksLate(MemoryLedger):
+    """A ledger that is away for a while, just when everything is confirmed."""
+
+    refusals = 0
+
+    def ack_and_next(self, claim: Claim, numbers: list[int], after: int, limit: int) -> list[Batch]:  # type: ignore[override]
+        if numbers and self.refusals < 8:
+            self.refusals += 1
+            time.sleep(0.1)
+            raise Unavailable("Redis does not answer.")
+        return super().ack_and_next(claim, numbers, after, limit)
+
+
+def test_silence_of_the_ledger_is_not_blamed_on_kafka() -> None:
+    world = World(lane0=["a"])
+    ledger = AcksLate(lambda: 0)
+    ledger.restore(world.ledger.snapshot())
+    world.activate(ledger)  # longer than `delivery_timeout_s`, shorter than the lease
+    assert ledger.state.batches == {}
+    assert world.outlet.discards == 0
+
+
+class Renewals(MemoryLedger):
+    """Counts how often a claim is renewed while nothing is asked for."""
+
+    renewals = 0
+
+    def next(self, claim: Claim, after: int, limit: int) -> list[Batch]:
+        self.renewals += limit == 0
+        return super().next(claim, after, limit)
+
+
+def test_a_claim_is_renewed_while_kafka_is_awaited() -> None:
+    world = World(lane0=["a"])
+    world.broker.silent = True
+    ledger = Renewals(lambda: 0)
+    ledger.restore(world.ledger.snapshot())
+    with pytest.raises(Transient):
+        world.activate(ledger, replace(QUICK, lease_s=0.3))
+    assert ledger.renewals >= 2
 
 
 class Flaky(MemoryLedger):
