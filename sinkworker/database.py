@@ -48,6 +48,12 @@ class NoBoundary(Fatal):
     exit_code = 3
 
 
+class ServerFault(Unavailable):
+    """The server failed at this very call, though it answers: the call may be what it cannot do."""
+
+    code = "server-fault"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
     """An event as the database keeps it."""
@@ -261,6 +267,8 @@ class Database:
                     f"KurrentDB at {self.name} could not {what}: the stream was tombstoned.",
                     hint="A tombstoned stream can never be written again; use another connector id.",
                 )
+            case theirs.ExceptionThrownByHandlerError():
+                return ServerFault(f"KurrentDB at {self.name} failed to {what}: {detail}.")
             case (
                 theirs.GrpcError()
                 | theirs.DeadlineExceededError()

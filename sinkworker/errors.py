@@ -37,6 +37,12 @@ class Unavailable(Transient):
     code = "unavailable"
 
 
+class Full(Transient):
+    """There is no room for what was to be stored. The call changed nothing, and may be made again as it is."""
+
+    code = "full"
+
+
 class Undeliverable(SinkworkerError):
     """This record can never be delivered as things stand: stop the connector, or dead-letter the record (P5)."""
 

@@ -14,8 +14,11 @@ Revision = NewType("Revision", int)
 
 LaneNumber = NewType("LaneNumber", int)
 Epoch = NewType("Epoch", int)
-Generation = NewType("Generation", int)
-"""The revision of the event that opened the generation in the connector's own stream: larger is newer."""
+Generation = NewType("Generation", str)
+"""The id of the event that opened the generation: no other has it, not even in a database restored from a backup."""
+
+SettingsId = NewType("SettingsId", str)
+"""The id of the event that gave a connector its settings, for the same reason."""
 
 
 @total_ordering

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sinkworker.ledger.contract import Batch, Tenure
-from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision
+from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision, SettingsId
 
 
 def cursor(position: int) -> Cursor:
@@ -13,8 +13,8 @@ def cursor(position: int) -> Cursor:
     return Cursor(Position(position), Position(position), Revision(position), f"id-{position}")
 
 
-def tenure(epoch: int = 1, *, generation: int = 0, lanes: int = 4, keys: str = "k") -> Tenure:
-    return Tenure(Epoch(epoch), Generation(generation), Layout(lanes, lanes, keys), Revision(7))
+def tenure(epoch: int = 1, *, generation: str = "generation-0", lanes: int = 4, keys: str = "k") -> Tenure:
+    return Tenure(Epoch(epoch), Generation(generation), Layout(lanes, lanes, keys), SettingsId("settings-7"))
 
 
 def batch(lane: int, before: int, last: int, *, count: int = 1, payload: bytes = b"payload") -> Batch:

@@ -19,7 +19,6 @@ from sinkworker.errors import SinkworkerError, Transient
 from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Enqueue, Ledger, Watermark
 from sinkworker.ledger.redis_ledger import RedisLedger
-from sinkworker.model import Generation
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ PATIENCE_S = 1.0
 class _Watched:
     """A connector as the coordinator last saw it. All of it can be read again."""
 
-    generation: Generation
+    connector: Connector
     ledger: Ledger
     store: CheckpointStore
     autocommit: Autocommit
@@ -42,6 +41,21 @@ class _Watched:
     checkpoint: Checkpoint | None = None
     quiet_until_s: float = 0.0
     trouble: str = ""
+
+    def serves(self, connector: Connector) -> bool:
+        """Whether it was made for this generation and these settings."""
+        return (
+            self.connector.generation == connector.generation
+            and self.connector.active_settings_id == connector.active_settings_id
+        )
+
+    def vouches_for(self, watermark: Watermark) -> bool:
+        """Whether the database knows of the watermark's generation (R3) and of its epoch.
+
+        One that it does not know is of a moment that was read too early, or of a database that was restored (R8).
+        """
+        assert self.connector.generation is not None
+        return watermark.generation == self.connector.generation.id and watermark.epoch == self.connector.epoch
 
 
 class Coordinator:
@@ -92,10 +106,11 @@ class Coordinator:
         for connector_id in self._watched.keys() - current.keys():
             del self._watched[connector_id]
         for connector_id, connector in current.items():
-            assert connector.generation is not None
             watched = self._watched.get(connector_id)
-            if watched is None or watched.generation != connector.generation.number:
+            if watched is None or not watched.serves(connector):
                 self._watched[connector_id] = self._watch(connector)
+            else:
+                watched.connector = connector
 
     def _say(self, trouble: str) -> None:
         if trouble and not self._said:
@@ -108,16 +123,16 @@ class Coordinator:
         assert connector.generation is not None
         generation = connector.generation
         return _Watched(
-            generation=generation.number,
+            connector=connector,
             ledger=RedisLedger(self._redis, connector.id, self._lease_ms),
-            store=CheckpointStore(self._database, connector.id, generation.number, generation.start),
+            store=CheckpointStore(self._database, connector.id, generation.id, generation.start),
             autocommit=connector_settings.parse(connector.active_settings).autocommit,
         )
 
     def _look_after(self, connector_id: str, watched: _Watched, *, reap: bool = False, last: bool = False) -> None:
         try:
             watermark = watched.ledger.watermark()
-            if watermark is not None and watermark.generation == watched.generation:  # R3
+            if watermark is not None and watched.vouches_for(watermark):
                 self._commit(watched, watermark, last=last)
                 if reap:
                     self._reap(connector_id, watched.ledger)

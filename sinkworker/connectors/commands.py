@@ -69,7 +69,7 @@ def report(connector: Connector, change: Change) -> Change | None:
         case EventType.STOPPED:
             return None if connector.state is State.STOPPED and connector.error is None else change
         case EventType.DRAINED:
-            if connector.generation is None or connector.generation.number != change.data["generation"]:
+            if connector.generation is None or connector.generation.id != change.data["generation"]:
                 raise Stale(f"Generation {change.data['generation']} of connector {connector.id} is over.")
     return change
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from sinkworker.errors import Fatal
-from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision
+from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision, SettingsId
 
 VERSION = 1
 """Of the events' data. A later one is refused, never guessed at."""
@@ -76,7 +76,7 @@ class Failure:
 class GenerationInfo:
     """One life of a connector's progress (R3)."""
 
-    number: Generation
+    id: Generation
     start: Cursor
     """Everything at or before it is no business of this generation; its first checkpoint."""
     layout: Layout
@@ -84,6 +84,8 @@ class GenerationInfo:
     """Of the settings that decide what progress means: see `SinkSettings.generation_fingerprint`."""
     reason: str
     opened_at: datetime
+    by_position: bool = False
+    """A person named its start, and thereby gave up what was remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,7 @@ class Connector:
     name: str
     settings: Mapping[str, str]
     """As given, to be parsed; a running instance goes by `active_settings`."""
-    settings_revision: Revision
-    """Revision of the event that gave the settings."""
+    settings_id: SettingsId
     state: State
     should_run: bool
     """The desired state: whether the last request was a start or a reset. It survives failures and restarts."""
@@ -114,7 +115,7 @@ class Connector:
     """Revision of the last accepted start or reset. A scheduler that runs an older one stops that first."""
     active_settings: Mapping[str, str] = field(default_factory=dict)
     """As they were when the last start was accepted: a running instance keeps them until it is restarted."""
-    active_settings_revision: Revision | None = None
+    active_settings_id: SettingsId | None = None
     start_request: Position | None = None
     """The position that a person asked for with the last start or reset, while no generation has served it. 0 is the
     very beginning; any other is exclusive, and need be no record boundary."""
@@ -167,7 +168,7 @@ def _created(fact: Fact, at: datetime) -> Connector:
         id=fact.data["connectorId"],
         name=fact.data["name"],
         settings=fact.data["settings"],
-        settings_revision=fact.revision,
+        settings_id=SettingsId(fact.id),
         state=State.STOPPED,
         should_run=False,
         created_at=at,
@@ -185,7 +186,7 @@ def _changed(connector: Connector, fact: Fact, at: datetime) -> Connector:
     data = fact.data
     match fact.type:
         case EventType.RECONFIGURED:
-            return replace(connector, settings=data["settings"], settings_revision=fact.revision, settings_at=at)
+            return replace(connector, settings=data["settings"], settings_id=SettingsId(fact.id), settings_at=at)
         case EventType.RENAMED:
             return replace(connector, name=data["name"])
         case EventType.ACTIVATING:
@@ -196,7 +197,7 @@ def _changed(connector: Connector, fact: Fact, at: datetime) -> Connector:
                 should_run=True,
                 activation=fact.revision,
                 active_settings=connector.settings,
-                active_settings_revision=connector.settings_revision,
+                active_settings_id=connector.settings_id,
                 start_request=None if position is None else Position(position),
             )
         case EventType.DEACTIVATING:
@@ -218,12 +219,13 @@ def _changed(connector: Connector, fact: Fact, at: datetime) -> Connector:
                 start_request=None,
                 drained={},
                 generation=GenerationInfo(
-                    number=Generation(fact.revision),
+                    id=Generation(fact.id),
                     start=Cursor.decode(data["start"]),
                     layout=Layout.decode(data["layout"]),
                     fingerprint=data["fingerprint"],
                     reason=data["reason"],
                     opened_at=at,
+                    by_position=data["byPosition"],
                 ),
             )
         case EventType.RUNNING:
@@ -233,9 +235,13 @@ def _changed(connector: Connector, fact: Fact, at: datetime) -> Connector:
             # Started again while it was stopping: the stop is complete, the new activation waits for its turn.
             return replace(connector, state=State.ACTIVATING if connector.should_run else State.STOPPED, error=None)
         case EventType.FAILED:
-            return replace(connector, state=State.STOPPED, error=Failure(data["code"], data["message"]))
+            failure = Failure(data["code"], data["message"])
+            if data["activation"] != connector.activation:
+                # Started again while it was stopping, and that went wrong: the new activation waits for its turn.
+                return replace(connector, error=failure)
+            return replace(connector, state=State.STOPPED, error=failure)
         case EventType.DRAINED:
-            if connector.generation is None or connector.generation.number != data["generation"]:
+            if connector.generation is None or connector.generation.id != data["generation"]:
                 return connector
             progress = {LaneNumber(int(lane)): Cursor.decode(text) for lane, text in data["progress"].items()}
             return replace(connector, drained=progress, drained_revision=fact.revision)

@@ -147,7 +147,15 @@ class Registry:
         return self._report(connector_id, connector.epoch, EventType.TAKEN_OVER, instance=instance)
 
     def open_generation(
-        self, connector_id: str, epoch: Epoch, start: Cursor, layout: Layout, fingerprint: str, reason: str
+        self,
+        connector_id: str,
+        epoch: Epoch,
+        start: Cursor,
+        layout: Layout,
+        fingerprint: str,
+        reason: str,
+        *,
+        by_position: bool,
     ) -> Connector:
         """Record a new life of the connector's progress, before anything is read in it (R3). Raises Stale."""
         return self._report(
@@ -158,6 +166,7 @@ class Registry:
             layout=layout.encode(),
             fingerprint=fingerprint,
             reason=reason,
+            byPosition=by_position,
         )
 
     def report_running(self, connector_id: str, epoch: Epoch) -> Connector:
@@ -168,9 +177,11 @@ class Registry:
         """The stop that was asked for is complete."""
         return self._report(connector_id, epoch, EventType.STOPPED)
 
-    def report_failed(self, connector_id: str, epoch: Epoch, code: str, message: str) -> Connector:
-        """It stopped for a reason (P5). `message` is shown to everybody who may list connectors."""
-        return self._report(connector_id, epoch, EventType.FAILED, code=code, message=message)
+    def report_failed(
+        self, connector_id: str, epoch: Epoch, activation: Revision | None, code: str, message: str
+    ) -> Connector:
+        """That activation stopped for a reason (P5). `message` is shown to everybody who may list connectors."""
+        return self._report(connector_id, epoch, EventType.FAILED, activation=activation, code=code, message=message)
 
     def report_drained(
         self, connector_id: str, epoch: Epoch, generation: Generation, progress: Mapping[LaneNumber, Cursor]
@@ -183,6 +194,13 @@ class Registry:
             generation=generation,
             progress={str(lane): cursor.encode() for lane, cursor in progress.items()},
         )
+
+    def accepted_at(self, connector_id: str, activation: Revision) -> Cursor:
+        """Where in the log the start of this activation was accepted. Raises Stale when that event is gone (R8)."""
+        event = self._database.event_at(streams.of_connector(connector_id), activation)
+        if event is None:
+            raise Stale(f"The start of connector {connector_id} is gone from its stream.")
+        return event.cursor
 
     def epoch_event_is_intact(self, connector_id: str, epoch: Epoch, event_id: str) -> bool:
         """Whether the database still has the event that gave this epoch. If not, it was restored from a backup (R8)."""

@@ -15,7 +15,7 @@ from sinkworker.delivery.producer import LaneProducer, Outgoing
 from sinkworker.delivery.window import InFlight, Window
 from sinkworker.errors import Misconfigured, SinkworkerError, Stale, Transient, Unavailable, Undeliverable
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Ledger
-from sinkworker.model import Epoch, LaneNumber, Layout, Revision
+from sinkworker.model import Epoch, LaneNumber, Layout, SettingsId
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Delivery:
     def __init__(
         self,
         ledger: Ledger,
-        outlet: Callable[[Revision], Outlet],
+        outlet: Callable[[SettingsId], Outlet],
         bounds: Bounds,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -185,8 +185,8 @@ class Delivery:
         self.done.lanes.append(activation.lane)
 
     def _open(self) -> None:
-        revision = next(iter(self._lanes.values())).granted.settings
-        self._outlet = self._outlet_for(revision)
+        settings = next(iter(self._lanes.values())).granted.settings
+        self._outlet = self._outlet_for(settings)
         for held in self._lanes.values():
             held.window = Window(self._outlet.in_flight_batches)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,20 +13,24 @@ from kurrentdbclient.protos.v1 import streams_pb2
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.delivery.headers import HeaderBuilder, now
 from sinkworker.delivery.producer import LaneProducer, Outgoing
-from sinkworker.errors import Misconfigured, Stale, Undeliverable
+from sinkworker.errors import Misconfigured, Unavailable, Undeliverable
 from sinkworker.keys import KeyExtractor, partition_of
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
-from sinkworker.model import Layout, Revision
-from sinkworker.topics import describe_topic
+from sinkworker.model import Layout, SettingsId
+from sinkworker.topics import Topic, describe_topic
 
 log = logging.getLogger(__name__)
 
 _RecordedEvent = streams_pb2.ReadResp.ReadEvent.RecordedEvent
 
 
+REMEMBERED_S = 5.0
+"""How long an outlet believes that Kafka is away. It takes as long to find that out, for each lane and activation."""
+
+
 class KafkaOutlet:
-    """What a worker process keeps for one connector and one revision of its settings."""
+    """What a worker process keeps for one connector and its present settings."""
 
     def __init__(self, connector_id: str, settings: SinkSettings, options: Mapping[str, Any], in_flight: int) -> None:
         self.in_flight_batches = 1 if settings.wait_for_broker_ack else in_flight
@@ -35,14 +40,24 @@ class KafkaOutlet:
         self._key = KeyExtractor(settings.key).key
         self._headers = HeaderBuilder(connector_id, settings).build
         self._producer: LaneProducer | None = None
+        self._away: Unavailable | None = None
+        self._away_until_s = 0.0
 
     @property
     def producer(self) -> LaneProducer:
         """The long-lived producer. Raises Unavailable or Misconfigured when the topic cannot be described."""
         if self._producer is None:
-            topic = describe_topic(self._topic, self._options)
-            self._producer = LaneProducer(self._topic, self._options, topic.max_message_bytes)
+            self._producer = LaneProducer(self._topic, self._options, self._described().max_message_bytes)
         return self._producer
+
+    def _described(self) -> Topic:
+        if self._away is not None and time.monotonic() < self._away_until_s:
+            raise Unavailable(self._away.message, hint=self._away.hint, code=self._away.code)
+        try:
+            return describe_topic(self._topic, self._options)
+        except Unavailable as exc:
+            self._away, self._away_until_s = exc, time.monotonic() + REMEMBERED_S
+            raise
 
     def discard(self) -> None:
         """Purge and close the producer; the next use makes a new one (R5)."""
@@ -106,29 +121,27 @@ def _events(batch: Batch) -> Iterator[Any]:
 
 
 class Outlets:
-    """The outlets of a worker process, one for each connector: a newer revision of its settings replaces the old."""
+    """The outlets of a worker process, one for each connector: that of other settings replaces it."""
 
     def __init__(
-        self, settings_at: Callable[[str, Revision], SinkSettings], in_flight: int, default_servers: str
+        self, settings_of: Callable[[str, SettingsId], SinkSettings], in_flight: int, default_servers: str
     ) -> None:
-        self._settings_at = settings_at
+        self._settings_of = settings_of
         self._in_flight = in_flight
         self._default_servers = default_servers
-        self._outlets: dict[str, tuple[Revision, KafkaOutlet]] = {}
+        self._outlets: dict[str, tuple[SettingsId, KafkaOutlet]] = {}
 
-    def get(self, connector_id: str, revision: Revision) -> KafkaOutlet:
-        """The outlet for exactly this revision. Raises Stale when the connector has gone on to another one."""
+    def get(self, connector_id: str, settings_id: SettingsId) -> KafkaOutlet:
+        """The outlet for exactly these settings. Raises Stale when the connector runs with others by now."""
         held = self._outlets.get(connector_id)
-        if held is not None and held[0] == revision:
+        if held is not None and held[0] == settings_id:
             return held[1]
-        if held is not None and held[0] > revision:
-            raise Stale(f"The settings of connector {connector_id} have changed.")
-        settings = self._settings_at(connector_id, revision)
+        settings = self._settings_of(connector_id, settings_id)
         if held is not None:
             held[1].close()
         options = settings.producer_options(connector_id, self._default_servers)
         outlet = KafkaOutlet(connector_id, settings, options, self._in_flight)
-        self._outlets[connector_id] = (revision, outlet)
+        self._outlets[connector_id] = (settings_id, outlet)
         return outlet
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from sinkworker.errors import SinkworkerError, Stale, Unavailable
 from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Activation, Enqueue
 from sinkworker.ledger.redis_ledger import RedisLedger
-from sinkworker.model import Epoch, Revision
+from sinkworker.model import Epoch, SettingsId
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Worker:
         self._registry = Registry(self._database)
         self._lease_ms = int(config.claim_lease_s * 1000)
         self._ledgers: dict[str, RedisLedger] = {}
-        self._outlets = Outlets(self._settings_at, config.in_flight_batches, config.kafka_bootstrap_servers)
+        self._outlets = Outlets(self._settings_of, config.in_flight_batches, config.kafka_bootstrap_servers)
         self._bounds = Bounds(
             activation_s=config.activation_s,
             delivery_timeout_s=config.delivery_timeout_s,
@@ -54,7 +54,7 @@ class Worker:
         if ledger is None:
             ledger = self._ledgers[connector] = RedisLedger(self._redis, connector, self._lease_ms)
         delivery = Delivery(
-            ledger, lambda revision: self._outlets.get(connector, revision), self._bounds, self._stopping
+            ledger, lambda settings: self._outlets.get(connector, settings), self._bounds, self._stopping
         )
         try:
             delivery.run(epoch, activations)
@@ -72,11 +72,11 @@ class Worker:
         self._database.close()
         self._redis.close()
 
-    def _settings_at(self, connector_id: str, revision: Revision) -> SinkSettings:
+    def _settings_of(self, connector_id: str, settings: SettingsId) -> SinkSettings:
         """The settings that the current tenure runs with. Raises Stale when the connector runs with others by now."""
         connector = self._registry.get(connector_id)
-        if connector is None or connector.active_settings_revision != revision:
-            raise Stale(f"Connector {connector_id} no longer runs with the settings of revision {revision}.")
+        if connector is None or connector.active_settings_id != settings:
+            raise Stale(f"Connector {connector_id} no longer runs with these settings.")
         return connector_settings.parse(connector.active_settings)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Revision
+from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, SettingsId
 
 FIRST_RESEND_MS = 5_000
 """A lane that waits unclaimed is sent again after this long, then after twice as long each time."""
@@ -28,8 +28,11 @@ class Tenure:
     epoch: Epoch
     generation: Generation
     layout: Layout
-    settings: Revision
-    """The revision in the connector's stream of the settings that this tenure runs with."""
+    settings: SettingsId
+    """The settings that this tenure runs with."""
+    discards: bool = False
+    """A person named the position that the generation began at: what a ledger has of another one does not count, not
+    even epochs that seem newer, which are of a database that was restored since (R8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class Granted:
 
     claim: Claim
     layout: Layout
-    settings: Revision
+    settings: SettingsId
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,8 @@ class Ledger(Protocol):
         """Begin an epoch: empty mailboxes, frontier = checkpoint. Called by the scheduler that the epoch belongs to.
 
         Lane progress survives only within its generation and layout (R3); the farther of what is kept and what is
-        given (stored in KurrentDB at the last stop) counts. Raises Stale unless the epoch is newer than the ledger's.
+        given (stored in KurrentDB at the last stop) counts. Raises Stale unless the epoch is newer than the ledger's,
+        or the tenure discards what a ledger of another generation knows. Raises Full where there is no room.
         """
 
     def dispatch(self, epoch: Epoch, counter: int, frontier: Cursor, batches: Sequence[Batch]) -> Survey:
@@ -150,7 +154,8 @@ class Ledger(Protocol):
 
         The caller promises that every matching record at or before `frontier` is done, in a mailbox or in `batches`.
         Raises Stale when the epoch is not current, or when the ledger is not as this scheduler left it (R1): its
-        counter differs, a key is gone, or the epoch is closed.
+        counter differs, a key is gone, or the epoch is closed. Raises Full where there is no room for the batches:
+        nothing happened, and the same dispatch may be tried again.
         """
 
     def advance(self, epoch: Epoch, counter: int, frontier: Cursor) -> Survey:
@@ -184,9 +189,6 @@ class Ledger(Protocol):
 
     def condemn(self, claim: Claim, reason: str) -> None:
         """Free the lane because its head is undeliverable, with the reason as JSON (P5). Raises Stale if lost."""
-
-    def forget(self) -> None:
-        """Discard everything, epochs included, because a person said that nothing remembered counts (R8)."""
 
     def reap(self) -> Reaped:
         """Free lanes whose claim was not renewed, and send activations again that nobody claimed, with back-off."""

@@ -93,7 +93,7 @@ class MemoryLedger:
 
     def takeover(self, tenure: Tenure, checkpoint: Cursor, progress: Mapping[LaneNumber, Cursor]) -> Taken:
         old = self.state
-        if old.tenure and tenure.epoch <= old.tenure.epoch:
+        if old.tenure and tenure.epoch <= old.tenure.epoch and not self._discards(old.tenure, tenure):
             raise Stale(f"Epoch {tenure.epoch} is not newer than {old.tenure.epoch}.")
         kept = dict(old.progress) if self._keeps_progress(old, tenure) else {}
         for lane, cursor in progress.items():
@@ -106,6 +106,9 @@ class MemoryLedger:
             progress_total=len(kept),
         )
         return Taken(self.state.counter, dict(kept))
+
+    def _discards(self, old: Tenure, new: Tenure) -> bool:
+        return new.discards and new.generation != old.generation
 
     def _keeps_progress(self, old: State, tenure: Tenure) -> bool:
         # R3: progress counts only within its generation and layout.
@@ -168,9 +171,6 @@ class MemoryLedger:
         state.quiesced = True
         state.closed = True
         return Closed(self._low(), dict(state.progress), state.failure)
-
-    def forget(self) -> None:
-        self.state = State()
 
     # -- the worker's transitions
 

@@ -24,7 +24,7 @@ from sinkworker.ledger.contract import (
 )
 from sinkworker.ledger.redis_errors import translated
 from sinkworker.ledger.scripts import script
-from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Revision
+from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, SettingsId
 
 TRANSITIONS = (
     "takeover",
@@ -82,6 +82,7 @@ class RedisLedger:
             tenure.layout.encode(),
             tenure.layout.lanes,
             tenure.settings,
+            int(tenure.discards),
             checkpoint.encode(),
         ]
         for lane, cursor in progress.items():
@@ -126,15 +127,13 @@ class RedisLedger:
         watermark, failure, *progress = self._call("close", epoch)
         return Closed(Cursor.decode(watermark.decode()), _progress(progress), failure.decode())
 
-    def forget(self) -> None:
-        with translated():
-            self._redis.unlink(*self.keys.values())
-
     # -- the worker's transitions
 
     def claim(self, epoch: Epoch, activation: Activation, token: str) -> Granted:
         layout, settings = self._call("claim", epoch, activation.lane, activation.number, token, self._lease_ms)
-        return Granted(Claim(epoch, activation.lane, token), Layout.decode(layout.decode()), Revision(int(settings)))
+        return Granted(
+            Claim(epoch, activation.lane, token), Layout.decode(layout.decode()), SettingsId(settings.decode())
+        )
 
     def next(self, claim: Claim, after: int, limit: int) -> list[Batch]:
         answer = self._call("next", *self._held(claim), after, limit)
@@ -181,7 +180,7 @@ class RedisLedger:
         epoch, generation, cursor, acked_records, batches, size, held = answer
         return Watermark(
             epoch=Epoch(int(epoch)),
-            generation=Generation(int(generation)),
+            generation=Generation(generation.decode()),
             cursor=Cursor.decode(cursor.decode()),
             acked_records=acked_records,
             in_flight_batches=batches,

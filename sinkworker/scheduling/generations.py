@@ -18,8 +18,8 @@ class FromBeginning:
 
 
 @dataclass(frozen=True, slots=True)
-class FromEnd:
-    """Only what is appended from now on."""
+class FromNow:
+    """Only what is appended after the start was accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class FromCheckpoint:
     cursor: Cursor
 
 
-Start = FromBeginning | FromEnd | FromPosition | FromCheckpoint
+Start = FromBeginning | FromNow | FromPosition | FromCheckpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def opening(
     generation = connector.generation
     if generation is None or checkpoint is None:
         earliest = settings.initial_position is InitialPosition.EARLIEST
-        return Opening(FromBeginning() if earliest else FromEnd(), f"first start, from {settings.initial_position}")
+        return Opening(FromBeginning() if earliest else FromNow(), f"first start, from {settings.initial_position}")
     changes = generation_changes(generation.fingerprint, fingerprint)
     if changes:
         return Opening(FromCheckpoint(checkpoint), f"settings changed: {', '.join(changes)}")

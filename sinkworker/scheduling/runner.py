@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from typing import Protocol
 
-from sinkworker.connectors.lifecycle import State
+from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.errors import Restored, SinkworkerError, Stale, Transient
 from sinkworker.model import Revision
 from sinkworker.scheduling.tenure import ActiveTenure, Means, finish_stop
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 STAND_BY_S = 1.0
+STEADY_S = 5.0
+"""An epoch that ends sooner is taken for the same trouble again: each takeover is an event in the database."""
 
 
 class Lease(Protocol):
@@ -46,6 +49,7 @@ class Runner(threading.Thread):
         self._lease = lease
         self._id = connector_id
         self._told_to_stop = threading.Event()
+        self._stood_by = False
         self._trouble = ""
 
     def stop(self) -> None:
@@ -62,27 +66,24 @@ class Runner(threading.Thread):
         pause_s = FIRST_PAUSE_S
         try:
             while not self._told_to_stop.is_set():
+                began = time.monotonic()
                 try:
                     if self._attempt():
                         return
                     pause_s = STAND_BY_S
-                except (Transient, Stale) as exc:
+                except SinkworkerError as exc:  # R10: whatever it is, nothing is lost by trying again
                     self._say(exc)
-                    pause_s = FIRST_PAUSE_S if self._ran else min(pause_s * 2, LONGEST_PAUSE_S)
-                except SinkworkerError as exc:
-                    log.error("%s", exc, extra={"connector": self._id})
-                    self.failed = True
-                    return
+                    steady = time.monotonic() - began > STEADY_S
+                    pause_s = FIRST_PAUSE_S if steady else min(pause_s * 2, LONGEST_PAUSE_S)
                 self._told_to_stop.wait(pause_s)
         finally:
             self._lease.release()
 
     def _attempt(self) -> bool:
-        """One tenure, or the end of one that somebody left unfinished. True when there is nothing more to do here.
+        """One tenure, if it is this scheduler's turn. Whether there is nothing left to do.
 
-        Raises Transient or Stale: try again (R10).
+        Raises what ended the tenure, or kept it from beginning, and may pass.
         """
-        self._ran = False
         if not self._lease.acquire():
             self._stand_by()
             return False
@@ -90,22 +91,33 @@ class Runner(threading.Thread):
         if connector is None or connector.deleted:
             return True
         if connector.should_run:
-            return self._hold()
+            self.failed = connector.state is State.STOPPED and self._stood_by
+            return self.failed or self._hold(connector)
         if connector.state is State.DEACTIVATING:
             finish_stop(self._means, self._id)
             log.info("stopped", extra={"connector": self._id})
         return True
 
     def _stand_by(self) -> None:
+        """Another scheduler runs the connector. What makes it fail there is no reason to try the same here."""
+        self._stood_by = True
         if self._trouble != "standing-by":
             self._trouble = "standing-by"
             log.info("another scheduler runs the connector: standing by", extra={"connector": self._id})
 
-    def _hold(self) -> bool:
+    def _hold(self, connector: Connector) -> bool:
         tenure = ActiveTenure(self._means, self._id, self.bell)
         try:
+            tenure.prepare(connector)
+        except Transient:
+            raise
+        except SinkworkerError as exc:
+            self._fail(tenure, exc.code, str(exc))
+            return True
+        tenure.take_over()
+        try:
             tenure.begin()
-            self._ran, self._trouble = True, ""
+            self._trouble = ""
             tenure.pump(self._told_to_stop)
         except (Transient, Stale):
             tenure.abandon()
@@ -118,8 +130,8 @@ class Runner(threading.Thread):
             self._fail(tenure, "internal", f"Unexpected {type(exc).__name__}: {exc}")
             return True
         tenure.end()
-        connector = self._means.registry.get(self._id)
-        if connector is not None and (not connector.should_run or connector.activation != self.activation):
+        now = self._means.registry.get(self._id)
+        if now is not None and (not now.should_run or now.activation != self.activation):
             self._means.registry.report_stopped(self._id, tenure.epoch)
             log.info("stopped", extra={"connector": self._id})
         else:
@@ -137,16 +149,17 @@ class Runner(threading.Thread):
                 tenure.end()
         except SinkworkerError as exc:
             log.warning("%s Its end could not be recorded.", exc, extra={"connector": self._id})
-        epoch = tenure.epoch if tenure.began else None
-        while epoch is not None:
+        # A failure is said under an epoch. There is none before the takeover, and one that the database had given
+        # before it was restored is unknown to it.
+        epoch = tenure.epoch if tenure.began and code != Restored.code else None
+        while True:
             try:
-                if code == Restored.code:
-                    # The database that gave our epoch is gone: what is said has to be said in one that this one knows.
+                if epoch is None:
                     epoch = self._means.registry.take_over(self._id, self._means.instance).epoch
-                self._means.registry.report_failed(self._id, epoch, code, message)
+                self._means.registry.report_failed(self._id, epoch, self.activation, code, message)
             except Stale:
                 return  # another epoch has begun: it will meet the same reason
-            except Transient as exc:
+            except SinkworkerError as exc:
                 self._say(exc)
                 if self._told_to_stop.wait(STAND_BY_S):
                     return

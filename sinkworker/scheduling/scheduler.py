@@ -20,6 +20,8 @@ from sinkworker.model import Revision
 from sinkworker.scheduling.lanes import Limits
 from sinkworker.scheduling.runner import Runner
 from sinkworker.scheduling.tenure import Means
+from sinkworker.source.subscription import subscribe
+from sinkworker.topics import describe_topic
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +117,7 @@ class Scheduler:
             return connector.state is State.DEACTIVATING
         if connector.state is State.STOPPED and self._looked:
             # It failed under another scheduler. A scheduler that starts tries it once more (contract §1.8).
-            self._given_up.setdefault(connector.id, connector.activation)
+            self._given_up[connector.id] = connector.activation
         return self._given_up.get(connector.id, Revision(-1)) != connector.activation
 
     def _runner(self, connector: Connector) -> Runner:
@@ -125,6 +127,10 @@ class Scheduler:
             database=self._database,
             ledger=RedisLedger(self._redis, connector.id, int(config.claim_lease_s * 1000)),
             enqueue=self._enqueue,
+            subscribe=lambda wanted, after, bell: subscribe(self._database, wanted, after, bell),
+            topic=lambda settings, connector_id: describe_topic(
+                settings.topic, settings.producer_options(connector_id, self._default_servers)
+            ),
             limits=Limits(
                 batch_records=config.batch_records,
                 batch_bytes=config.batch_bytes,

@@ -7,25 +7,25 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sinkworker.checkpoint.store import Checkpoint, CheckpointStore
 from sinkworker.connectors import settings as connector_settings
-from sinkworker.connectors.lifecycle import Connector, State
+from sinkworker.connectors.lifecycle import Connector, GenerationInfo, State
 from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.database import Database, NoBoundary
-from sinkworker.errors import Misconfigured, Restored, Stale, Unavailable, Undeliverable
+from sinkworker.errors import Full, Misconfigured, Restored, Stale, Unavailable, Undeliverable
 from sinkworker.keys import KeyExtractor, lane_of, partition_of
 from sinkworker.ledger.contract import Batch, Closed, Enqueue, Ledger, Survey, Taken, Tenure
 from sinkworker.model import Cursor, Epoch, Position, Record
 from sinkworker.scheduling import generations
-from sinkworker.scheduling.generations import FromBeginning, FromCheckpoint, FromEnd, FromPosition, Start
+from sinkworker.scheduling.generations import FromBeginning, FromCheckpoint, FromNow, FromPosition, Opening, Start
 from sinkworker.scheduling.lanes import Lanes, Limits
-from sinkworker.source.filters import OneStream, is_ours, server_filter
-from sinkworker.source.subscription import Subscription, subscribe
-from sinkworker.topics import describe_topic
+from sinkworker.source.filters import OneStream, ServerFilter, is_ours, server_filter
+from sinkworker.source.subscription import Subscription
+from sinkworker.topics import Topic
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,13 @@ FEW_RECORDS = 64
 DRAIN_POLL_S = 0.05
 
 
+Subscribe = Callable[[ServerFilter, Cursor, threading.Event], Subscription]
+"""Asks the database for what the filter lets through after the cursor; the event rings when something has come in."""
+
+DescribeTopic = Callable[[SinkSettings, str], Topic]
+"""The topic of that connector as its brokers describe it. Raises Unavailable, Misconfigured."""
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """What a tenure works with."""
@@ -52,6 +59,8 @@ class Means:
     ledger: Ledger
     enqueue: Enqueue
     limits: Limits
+    subscribe: Subscribe
+    topic: DescribeTopic
     default_servers: str
     drain_timeout_s: float
     instance: str
@@ -65,6 +74,8 @@ class ActiveTenure:
         self._id = connector_id
         self._bell = bell
         self._subscription: Subscription | None = None
+        self._refused: tuple[Sequence[Batch], Cursor] | None = None
+        """Batches that the ledger had no room for, and the frontier that goes with them."""
         self._beat = 0.0
         self._taken = False
         self.began = False
@@ -72,28 +83,37 @@ class ActiveTenure:
 
     # -- the beginning
 
-    def begin(self) -> None:
-        """Take over, and open what reading needs. Raises Stale, Unavailable, Misconfigured, Restored, Invalid."""
-        before = self._means.registry.get(self._id)
+    def prepare(self, connector: Connector) -> None:
+        """Find out all that can fail before there is an epoch, which an event records: trouble may last for days.
+
+        Raises Unavailable, and what stops the connector: Misconfigured, Invalid.
+        """
+        self._connector = connector
+        self._settings = connector_settings.parse(connector.active_settings)
+        self._filter = server_filter(self._settings.filter)
+        self._opening = self._opening_of(connector)
+        self._means.ledger.watermark()
+
+    def take_over(self) -> None:
+        """Begin the epoch. Raises Stale where the connector has changed since `prepare`, and what the registry does."""
+        before = self._connector
         self._connector = self._means.registry.take_over(self._id, self._means.instance)  # R4
         self.epoch = self._connector.epoch
         self.began = True
-        self._asked_for = self._connector.start_request
-        self._settings = connector_settings.parse(self._connector.active_settings)
-        self._filter = server_filter(self._settings.filter)
-        self._open_generation(before or self._connector)
+        if (self._connector.activation, self._connector.generation) != (before.activation, before.generation):
+            raise Stale(f"Connector {self._id} was changed at the same moment.")
+
+    def begin(self) -> None:
+        """Open what reading needs. Raises Stale, Unavailable, Misconfigured, Restored."""
+        if self._opening is not None:
+            self._open_generation(*self._opening)
         assert self._connector.generation is not None
         generation = self._connector.generation
         self._layout = generation.layout
-        self._store = CheckpointStore(self._means.database, self._id, generation.number, generation.start)
-        self._checkpoint = self._store.load()
+        store = CheckpointStore(self._means.database, self._id, generation.id, generation.start)
+        self._checkpoint = store.load()
         self._check_database(self._checkpoint.cursor)
-        assert self._connector.active_settings_revision is not None
-        if self._asked_for is not None:
-            self._means.ledger.forget()  # a person named the position: nothing remembered counts
-        taken = self._take_ledger(
-            Tenure(self.epoch, generation.number, self._layout, self._connector.active_settings_revision)
-        )
+        taken = self._take_ledger(generation)
         self._counter = taken.counter
         self._lanes = Lanes(self._checkpoint.cursor, taken.progress, self._means.limits)
         self._taken = True
@@ -112,7 +132,11 @@ class ActiveTenure:
             extra=self._fields(),
         )
 
-    def _take_ledger(self, tenure: Tenure) -> Taken:
+    def _take_ledger(self, generation: GenerationInfo) -> Taken:
+        assert self._connector.active_settings_id is not None
+        tenure = Tenure(
+            self.epoch, generation.id, self._layout, self._connector.active_settings_id, discards=generation.by_position
+        )
         try:
             return self._means.ledger.takeover(tenure, self._checkpoint.cursor, self._connector.drained)
         except Stale:
@@ -125,27 +149,27 @@ class ActiveTenure:
     def _fields(self) -> dict[str, object]:
         return {"connector": self._id, "epoch": self.epoch}
 
-    def _open_generation(self, before: Connector) -> None:
-        """Open a generation where this start needs one: recorded before anything is read in it (R3)."""
-        connector, settings = self._connector, self._settings
-        fingerprint = settings.generation_fingerprint(self._means.default_servers)
+    def _opening_of(self, connector: Connector) -> tuple[Opening, Topic] | None:
+        """The generation that this start needs, if any, and the topic that its layout follows."""
         checkpoint: Cursor | None = None
         if connector.generation is not None:
             old = connector.generation
-            checkpoint = CheckpointStore(self._means.database, self._id, old.number, old.start).load().cursor
-        as_it_was = replace(connector, epoch=before.epoch)  # whether its last epoch ended in order
+            checkpoint = CheckpointStore(self._means.database, self._id, old.id, old.start).load().cursor
+        fingerprint = self._settings.generation_fingerprint(self._means.default_servers)
         partitions = self._partitions_if_known()
-        opening = generations.opening(as_it_was, settings, fingerprint, checkpoint, partitions)
-        if opening is None:
-            return
-        topic = describe_topic(settings.topic, settings.producer_options(self._id, self._means.default_servers))
+        opening = generations.opening(connector, self._settings, fingerprint, checkpoint, partitions)
+        return None if opening is None else (opening, self._means.topic(self._settings, self._id))
+
+    def _open_generation(self, opening: Opening, topic: Topic) -> None:
+        """Recorded before anything is read in it (R3)."""
         self._connector = self._means.registry.open_generation(
             self._id,
             self.epoch,
             self._in_its_stream(self._cursor_of(opening.start)),
-            generations.layout(settings, topic.partitions),
-            fingerprint,
+            generations.layout(self._settings, topic.partitions),
+            self._settings.generation_fingerprint(self._means.default_servers),
             opening.reason,
+            by_position=self._connector.start_request is not None,
         )
         log.info("new generation: %s", opening.reason, extra=self._fields())
 
@@ -155,8 +179,7 @@ class ActiveTenure:
         if connector.generation is None or connector.start_request is not None:
             return None
         try:
-            options = self._settings.producer_options(self._id, self._means.default_servers)
-            return describe_topic(self._settings.topic, options).partitions
+            return self._means.topic(self._settings, self._id).partitions
         except Unavailable as exc:
             log.warning("%s The connector goes on with the layout it has.", exc, extra=self._fields())
             return None
@@ -167,8 +190,8 @@ class ActiveTenure:
                 return Cursor.BEGINNING
             case FromCheckpoint(cursor):
                 return cursor
-            case FromEnd():
-                return self._end()
+            case FromNow():
+                return self._now()
             case FromPosition(position):
                 return self._named(position)
 
@@ -179,11 +202,15 @@ class ActiveTenure:
         event = self._means.database.event_at(self._filter.name, cursor.revision)
         return cursor if event is not None and event.id == cursor.record_id else replace(cursor, revision=None)
 
-    def _end(self) -> Cursor:
+    def _now(self) -> Cursor:
+        """Where the start was accepted, however long ago that is: what came after it is to be delivered."""
+        assert self._connector.activation is not None
+        accepted = self._means.registry.accepted_at(self._id, self._connector.activation)
         if isinstance(self._filter, OneStream):
             last = self._means.database.last_event(self._filter.name)
-            return Cursor.BEGINNING if last is None else last.cursor
-        return self._means.database.head_cursor()
+            if last is not None and last.cursor <= accepted:
+                return last.cursor
+        return accepted
 
     def _named(self, position: Position) -> Cursor:
         """The cursor of a position that a person named: of the record there or, without one, of just the position."""
@@ -221,14 +248,16 @@ class ActiveTenure:
         """
         cursor = self._lanes.read
         if cursor == Cursor.BEGINNING or self._can_read_from(cursor):
-            self._discard_to = Cursor.BEGINNING.commit
+            self._discard_to = Cursor.BEGINNING
         else:
-            self._discard_to, cursor = cursor.commit, Cursor.BEGINNING
-        self._subscription = subscribe(self._means.database, self._filter, cursor, self._bell)
+            self._discard_to, cursor = cursor, Cursor.BEGINNING
+        self._subscription = self._means.subscribe(self._filter, cursor, self._bell)
 
     def _can_read_from(self, cursor: Cursor) -> bool:
         if isinstance(self._filter, OneStream):
             return cursor.revision is not None
+        if cursor.prepare != cursor.commit:
+            return False  # a subscription begins behind all records of an explicit transaction
         assert self._connector.generation is not None
         named = cursor == self._connector.generation.start and not cursor.record_id
         return not named or self._is_boundary(cursor)
@@ -257,7 +286,7 @@ class ActiveTenure:
 
     def _read(self) -> bool:
         """Take in what the reader has, unless as much is undelivered as may be (P6). Whether there was anything."""
-        if self._lanes.full:
+        if self._lanes.full or self._refused is not None:
             return False
         if self._subscription is None:
             self._resubscribe()
@@ -288,7 +317,7 @@ class ActiveTenure:
             self._bell.wait(RESUBSCRIBE_S)
 
     def _route(self, record: Record) -> None:
-        if record.cursor.commit <= self._discard_to:
+        if record.cursor <= self._discard_to:
             return
         if is_ours(record.stream, record.type):
             # Bookkeeping of ours moves the log. It is nobody's record, and following it would make more of it.
@@ -300,20 +329,37 @@ class ActiveTenure:
         self._lanes.offer(record, lane_of(partition, self._layout.lanes))
 
     def _dispatch(self) -> None:
-        batches = self._lanes.take()
-        frontier = self._lanes.frontier
+        if self._refused is None:
+            batches: Sequence[Batch] = self._lanes.take()
+            frontier = self._lanes.frontier
+        else:
+            batches, frontier = self._refused
         now = time.monotonic()
         waits = self._lanes.buffered_records or self._lanes.full
         if not batches and not waits and now - self._beat < HEARTBEAT_S:
             return
         self._beat = now
-        survey = self._means.ledger.dispatch(self.epoch, self._counter, frontier, batches)  # P1, R1
+        try:
+            survey = self._means.ledger.dispatch(self.epoch, self._counter, frontier, batches)  # P1, R1
+        except Full as exc:
+            self._keep(batches, frontier, exc)
+            return
+        if self._refused is not None:
+            log.info("there is room again", extra=self._fields())
+            self._refused = None
         self._counter = survey.counter
         self._lanes.observe(survey)
         self._send(survey, batches)
         if survey.failure:
             reason = json.loads(survey.failure)
             raise Undeliverable(reason["message"], code=reason["code"])
+
+    def _keep(self, batches: Sequence[Batch], frontier: Cursor, reason: Full) -> None:
+        """Hold on to what there is no room for, and read no further (P6): workers make room as they acknowledge."""
+        if self._refused is None:
+            log.warning("%s Reading goes on when there is room.", reason, extra=self._fields())
+        self._refused = (batches, frontier)
+        self._bell.wait(IDLE_S)
 
     def _send(self, survey: Survey, batches: Sequence[Batch]) -> None:
         if not survey.activations:
@@ -370,12 +416,12 @@ def settle(means: Means, connector: Connector, epoch: Epoch, closed: Closed, set
     """Make durable how an epoch ended: the checkpoint, then the progress of lanes that are ahead of it (R9)."""
     assert connector.generation is not None
     generation = connector.generation
-    store = CheckpointStore(means.database, connector.id, generation.number, generation.start)
+    store = CheckpointStore(means.database, connector.id, generation.id, generation.start)
     checkpoint: Checkpoint = store.load()
     if settings.autocommit.enabled:
         checkpoint = store.advance(checkpoint, closed.watermark, epoch)
     ahead = {lane: cursor for lane, cursor in closed.progress.items() if cursor > checkpoint.cursor}
-    means.registry.report_drained(connector.id, epoch, generation.number, ahead)
+    means.registry.report_drained(connector.id, epoch, generation.id, ahead)
 
 
 def finish_stop(means: Means, connector_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from datetime import UTC, datetime, timedelta
@@ -11,10 +12,12 @@ from kurrentdbclient import CaughtUp, Checkpoint, RecordedEvent
 from kurrentdbclient.common import AbstractCatchupSubscription
 from kurrentdbclient.protos.v1 import shared_pb2, streams_pb2
 
-from sinkworker.database import Database
-from sinkworker.errors import SinkworkerError, Unavailable
+from sinkworker.database import Database, ServerFault
+from sinkworker.errors import Fatal, Misconfigured, SinkworkerError, Unavailable
 from sinkworker.model import Cursor, Passed, Position, Record, Revision
-from sinkworker.source.filters import OneStream, ServerFilter
+from sinkworker.source.filters import WITHOUT_SYSTEM_EVENTS, Matching, OneStream, ServerFilter
+
+log = logging.getLogger(__name__)
 
 Item = Record | Passed
 
@@ -45,24 +48,39 @@ class Subscription(Protocol):
 
 
 def subscribe(database: Database, wanted: ServerFilter, after: Cursor, bell: threading.Event) -> Subscription:
-    """Subscribe to what `wanted` lets through after that cursor (exclusive). Raises what `Database` raises."""
-    with database.translated("subscribe") as client:
-        if isinstance(wanted, OneStream):
-            subscription = client.subscribe_to_stream(
-                **wanted.subscribe_options(), stream_position=after.revision, include_caught_up=True
-            )
-        else:
-            subscription = client.subscribe_to_all(
-                **wanted.subscribe_options(),
-                commit_position=None if after == Cursor.BEGINNING else after.commit,
-                include_checkpoints=True,
-                include_caught_up=True,
-                window_size=CHECKPOINT_WINDOW,
-                checkpoint_interval_multiplier=CHECKPOINT_MULTIPLIER,
-            )
+    """Subscribe to what `wanted` lets through after that cursor (exclusive).
+
+    Raises what `Database` raises, and Misconfigured for a pattern that the database cannot run.
+    """
+    try:
+        subscription = _asked_for(database, wanted, after)
+    except ServerFault as exc:
+        if not isinstance(wanted, Matching) or wanted == WITHOUT_SYSTEM_EVENTS:
+            raise
+        raise Misconfigured(
+            f"KurrentDB does not accept the filter {wanted.pattern!r}.",
+            hint="It runs regular expressions in .NET's dialect; correct the filter's expression.",
+            code="filter-refused",
+        ) from exc
     reader = ClientSubscription(database, subscription, bell)
     reader.start()
     return reader
+
+
+def _asked_for(database: Database, wanted: ServerFilter, after: Cursor) -> AbstractCatchupSubscription:
+    with database.translated("subscribe") as client:
+        if isinstance(wanted, OneStream):
+            return client.subscribe_to_stream(
+                **wanted.subscribe_options(), stream_position=after.revision, include_caught_up=True
+            )
+        return client.subscribe_to_all(
+            **wanted.subscribe_options(),
+            commit_position=None if after == Cursor.BEGINNING else after.commit,
+            include_checkpoints=True,
+            include_caught_up=True,
+            window_size=CHECKPOINT_WINDOW,
+            checkpoint_interval_multiplier=CHECKPOINT_MULTIPLIER,
+        )
 
 
 class ClientSubscription(threading.Thread):
@@ -106,6 +124,9 @@ class ClientSubscription(threading.Thread):
             end: SinkworkerError = Unavailable("KurrentDB ended the subscription.")
         except SinkworkerError as exc:
             end = exc
+        except Exception as exc:
+            log.exception("a bug ends the subscription")
+            end = Fatal(f"Unexpected {type(exc).__name__}: {exc}.")  # P5: a reader that says nothing looks idle
         with self._room:
             self._end = end
         self._bell.set()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -39,7 +40,7 @@ WEIGHTS = {
     "back_up": 2,
     "roll_back": 0.5,
     "lose": 0.3,
-    "condemn": 0.8,
+    "condemn": 1.5,
     "quiesce": 0.4,
     "close": 0.4,
     "takeover": 4,
@@ -84,7 +85,8 @@ class BothLedgers:
     def takeover(self) -> None:
         epoch = self.epoch + self.random.choice([0, 1, 1, 2])
         progress = {lane: self.cursor() for lane in self.lanes() if self.random.random() < 0.3}
-        new = tenure(epoch, generation=self.random.choice([0, 0, 1]), lanes=LANES)
+        new = tenure(epoch, generation=self.random.choice("aab"), lanes=LANES)
+        new = replace(new, discards=self.random.random() < 0.03)
         answer = self.both("takeover", new, self.cursor(), progress)
         if isinstance(answer, Taken):
             self.epoch, self.counter = epoch, answer.counter

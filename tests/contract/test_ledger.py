@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sinkworker.errors import Stale
@@ -18,7 +20,7 @@ from sinkworker.ledger.contract import (
     Survey,
 )
 from sinkworker.ledger.redis_ledger import KEYS
-from sinkworker.model import Epoch, LaneNumber, Layout, Revision
+from sinkworker.model import Epoch, LaneNumber, Layout, SettingsId
 from tests.builders import batch, cursor, tenure
 from tests.contract.worlds import LEASE_MS, World
 
@@ -100,7 +102,7 @@ def test_progress_survives_a_takeover_within_its_generation_and_layout(ledger: L
     assert ledger.takeover(tenure(2), cursor(0), {}).progress == {LANE: cursor(5)}
 
 
-@pytest.mark.parametrize("other", [tenure(2, generation=1), tenure(2, keys="other"), tenure(2, lanes=5)])
+@pytest.mark.parametrize("other", [tenure(2, generation="other"), tenure(2, keys="other"), tenure(2, lanes=5)])
 def test_progress_does_not_outlive_its_generation_or_layout(ledger: Ledger, other: object) -> None:
     ledger.ack(hold(ledger, batch(2, 0, 5)), 1)
     assert ledger.takeover(other, cursor(0), {}).progress == {}  # type: ignore[arg-type]
@@ -186,7 +188,7 @@ def test_any_bytes_travel_in_a_batch(ledger: Ledger) -> None:
 def test_a_claim_is_granted_with_what_producing_needs(ledger: Ledger) -> None:
     begin(ledger, batch(2, 0, 1))
     granted = ledger.claim(EPOCH, Activation(LANE, 1), "token")
-    assert granted == Granted(Claim(EPOCH, LANE, "token"), Layout(4, 4, "k"), Revision(7))
+    assert granted == Granted(Claim(EPOCH, LANE, "token"), Layout(4, 4, "k"), SettingsId("settings-7"))
 
 
 def test_a_lane_is_held_once(ledger: Ledger) -> None:
@@ -425,10 +427,10 @@ def test_the_watermark_can_be_the_beginning(ledger: Ledger) -> None:
 
 
 def test_the_watermark_names_its_epoch_and_generation(ledger: Ledger) -> None:
-    ledger.takeover(tenure(5, generation=3), cursor(9), {})
+    ledger.takeover(tenure(5, generation="g"), cursor(9), {})
     found = ledger.watermark()
     assert found is not None
-    assert (found.epoch, found.generation, found.held) == (5, 3, 0)
+    assert (found.epoch, found.generation, found.held) == (5, "g", 0)
 
 
 # -- the end of an epoch
@@ -547,11 +549,19 @@ def test_a_store_that_was_rolled_back_refuses_the_claims_it_forgot(world: World)
     ledger.ack(current, 1)
 
 
-def test_a_ledger_that_forgot_takes_any_epoch_and_knows_no_progress(ledger: Ledger) -> None:
+def test_a_tenure_that_discards_is_newer_than_any_epoch_of_another_generation(ledger: Ledger) -> None:
     claim = hold(ledger, batch(2, 0, 1))
     ledger.ack(claim, 1)
-    ledger.forget()
-    assert ledger.watermark() is None
+    with pytest.raises(Stale):
+        ledger.takeover(tenure(1, generation="other"), cursor(0), {})
+    discarding = replace(tenure(1, generation="other"), discards=True)
+    assert ledger.takeover(discarding, cursor(0), {}).progress == {}
     with pytest.raises(Stale):
         ledger.release(claim)
-    assert ledger.takeover(tenure(1), cursor(0), {}).progress == {}
+
+
+def test_a_tenure_that_discards_yields_to_a_newer_epoch_of_its_own_generation(ledger: Ledger) -> None:
+    newer = replace(tenure(6, generation="g"), discards=True)
+    ledger.takeover(newer, cursor(0), {})
+    with pytest.raises(Stale):
+        ledger.takeover(replace(newer, epoch=Epoch(5)), cursor(0), {})

@@ -9,12 +9,12 @@ import pytest
 
 from sinkworker.connectors.lifecycle import Connector, GenerationInfo, State
 from sinkworker.connectors.settings import SinkSettings, parse
-from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision
+from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision, SettingsId
 from sinkworker.scheduling.generations import (
     MOST_LANES,
     FromBeginning,
     FromCheckpoint,
-    FromEnd,
+    FromNow,
     FromPosition,
     layout,
     opening,
@@ -32,7 +32,7 @@ def settings(**changes: str) -> SinkSettings:
 def connector(config: SinkSettings | None = None, *, generation: bool = True) -> Connector:
     config = config or settings()
     info = GenerationInfo(
-        number=Generation(2),
+        id=Generation("generation-2"),
         start=Cursor.BEGINNING,
         layout=layout(config, 4),
         fingerprint=config.generation_fingerprint(),
@@ -43,7 +43,7 @@ def connector(config: SinkSettings | None = None, *, generation: bool = True) ->
         id="loans-sink",
         name="loans-sink",
         settings={},
-        settings_revision=Revision(0),
+        settings_id=SettingsId("settings-0"),
         state=State.ACTIVATING,
         should_run=True,
         created_at=NOW,
@@ -57,7 +57,7 @@ def connector(config: SinkSettings | None = None, *, generation: bool = True) ->
     )
 
 
-@pytest.mark.parametrize(("initial", "start"), [("earliest", FromBeginning()), ("latest", FromEnd())])
+@pytest.mark.parametrize(("initial", "start"), [("earliest", FromBeginning()), ("latest", FromNow())])
 def test_the_first_start_begins_where_the_settings_say(initial: str, start: object) -> None:
     config = settings(**{"subscription:initialPosition": initial})
     found = opening(connector(config, generation=False), config, config.generation_fingerprint(), None, None)

@@ -71,12 +71,23 @@ def test_the_states_follow_each_other(history: History) -> None:
 
 
 def test_a_failed_connector_is_stopped_with_its_reason_until_it_runs_again(history: History) -> None:
-    running(history)
-    failed = history.report(lifecycle.EventType.FAILED, code="topic-missing", message="no topic")
+    failed = failure(history, running(history).activation)
     assert (failed.state, failed.should_run) == (State.STOPPED, True)
     assert failed.error is not None
     assert failed.error.code == "topic-missing"
     assert running(history).error is None
+
+
+def test_a_failure_of_what_was_stopped_meanwhile_leaves_the_next_start_its_turn(history: History) -> None:
+    stopping = history.write(commands.stop(running(history)))
+    again = history.write(commands.start(stopping, None))
+    failed = failure(history, stopping.activation)
+    assert (failed.state, failed.activation) == (State.ACTIVATING, again.activation)
+    assert failed.error is not None
+
+
+def failure(history: History, activation: Revision | None) -> Connector:
+    return history.report(lifecycle.EventType.FAILED, activation=activation, code="topic-missing", message="no topic")
 
 
 def test_an_epoch_is_the_revision_of_its_takeover(history: History) -> None:
@@ -110,14 +121,15 @@ def test_a_generation_serves_the_request_and_forgets_older_progress(history: His
         layout=Layout(4, 4, "k").encode(),
         fingerprint="f",
         reason="first start",
+        byPosition=True,
     )
     assert opened.generation is not None
-    assert (opened.generation.number, opened.start_request) == (history.revision, None)
+    assert (opened.generation.id, opened.start_request) == (f"event-{history.revision}", None)
     progress = {"1": Cursor(Position(9), Position(9)).encode()}
-    drained = history.report(lifecycle.EventType.DRAINED, generation=opened.generation.number, progress=progress)
+    drained = history.report(lifecycle.EventType.DRAINED, generation=opened.generation.id, progress=progress)
     assert drained.drained == {LaneNumber(1): Cursor(Position(9), Position(9))}
     assert drained.drained_revision == history.revision
-    stale = history.report(lifecycle.EventType.DRAINED, generation=0, progress={})
+    stale = history.report(lifecycle.EventType.DRAINED, generation="another", progress={})
     assert stale.drained == drained.drained
 
 

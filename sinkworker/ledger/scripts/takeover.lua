@@ -1,12 +1,14 @@
 -- takeover: a new epoch with empty mailboxes, standing at the checkpoint.
 -- KEYS: see _shared.lua
--- ARGV[1] epoch   ARGV[2] generation   ARGV[3] layout   ARGV[4] number of lanes   ARGV[5] settings   ARGV[6] checkpoint
--- ARGV[7…] lane, cursor, … of the progress stored in KurrentDB
+-- ARGV[1] epoch   ARGV[2] generation   ARGV[3] layout   ARGV[4] number of lanes   ARGV[5] settings
+-- ARGV[6] 1: epochs of another generation do not count   ARGV[7] checkpoint
+-- ARGV[8…] lane, cursor, … of the progress stored in KurrentDB
 -- Answers OK lane cursor …  (the progress that holds) | EPOCH (not newer than the ledger's) | FORMAT of-the-ledger
 local found = redis.call('HGET', STATE, 'format')
 if found and found ~= FORMAT then return {'FORMAT', found} end
 local old = read_state()
-if old and tonumber(ARGV[1]) <= tonumber(old.epoch) then return {'EPOCH'} end
+local discards = old and ARGV[6] == '1' and old.generation ~= ARGV[2]
+if old and tonumber(ARGV[1]) <= tonumber(old.epoch) and not discards then return {'EPOCH'} end
 
 -- R3: progress counts only within its generation and layout.
 local progress = {}
@@ -14,7 +16,7 @@ if old and old.generation == ARGV[2] and old.layout == ARGV[3] then
   local kept = redis.call('HGETALL', PROGRESS)
   for i = 1, #kept, 2 do progress[kept[i]] = kept[i + 1] end
 end
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   local lane, cursor = ARGV[i], ARGV[i + 1]
   if not progress[lane] or not earlier(cursor, progress[lane]) then progress[lane] = cursor end
 end
@@ -31,6 +33,6 @@ for lane, cursor in pairs(progress) do
   answer[#answer + 1] = cursor
 end
 redis.call('HSET', STATE, 'format', FORMAT, 'epoch', ARGV[1], 'generation', ARGV[2], 'layout', ARGV[3],
-  'lanes', ARGV[4], 'settings', ARGV[5], 'frontier', ARGV[6], 'counter', 0, 'batch_total', 0, 'bytes', 0,
+  'lanes', ARGV[4], 'settings', ARGV[5], 'frontier', ARGV[7], 'counter', 0, 'batch_total', 0, 'bytes', 0,
   'progress_total', total, 'acked_records', 0, 'failure', '', 'quiesced', 0, 'closed', 0)
 return answer

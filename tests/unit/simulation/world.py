@@ -16,7 +16,7 @@ from sinkworker.delivery.window import Window
 from sinkworker.errors import SinkworkerError, Stale, Unavailable
 from sinkworker.ledger.contract import Activation, Tenure
 from sinkworker.ledger.memory import MemoryLedger, State
-from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Revision
+from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, SettingsId
 from sinkworker.scheduling.lanes import Lanes, Limits
 from tests.unit.simulation.actors import Actor
 from tests.unit.simulation.database import Database
@@ -125,7 +125,7 @@ class Scheduler:
         start, _ = world.database.checkpoint()
         of, drained = world.database.drained
         layout = Layout(2 * LANES, LANES, "k")
-        tenure = Tenure(epoch, Generation(generation), layout, Revision(generation))
+        tenure = Tenure(epoch, Generation(str(generation)), layout, SettingsId(str(generation)))
         taken = ledger.takeover(tenure, start, drained if of == generation else {})
         counter = taken.counter
         lanes = world.rules.lanes(start, taken.progress, LIMITS)
@@ -187,7 +187,8 @@ class Worker:
             for again in delivery.done.again:
                 self.world.enqueue(epoch, again)
 
-    def open(self, revision: Revision) -> Any:
+    def open(self, settings: SettingsId) -> Any:
+        revision = int(settings)
         if self.outlet is None or self.outlet.generation != revision:
             in_flight = self.world.rng.choice([1, 3])
             self.outlet = self.world.rules.outlet(self.world.broker, revision, self.poll, self.world.rng, in_flight)
@@ -221,8 +222,8 @@ class Coordinator:
                 seen, expected = self.world.database.checkpoint()
                 watermark = ledger.watermark()
                 actor.pause()  # slow: anything may happen before it writes
-                if watermark is not None and watermark.generation == generation and watermark.cursor > seen:
-                    self.world.write_checkpoint(watermark.generation, watermark.cursor, expected)
+                if watermark is not None and int(watermark.generation) == generation and watermark.cursor > seen:
+                    self.world.write_checkpoint(generation, watermark.cursor, expected)
                 reaped = ledger.reap()
                 for activation in reaped.activations:
                     self.world.enqueue(reaped.epoch, activation)
