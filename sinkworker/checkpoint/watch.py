@@ -1,0 +1,98 @@
+"""One connector as a coordinator looks after it: its watermark to a checkpoint, the lanes of dead workers to others."""
+
+from __future__ import annotations
+
+import logging
+
+from sinkworker.checkpoint.cadence import Cadence
+from sinkworker.checkpoint.store import Checkpoint, CheckpointStore
+from sinkworker.connectors import settings as connector_settings
+from sinkworker.connectors.lifecycle import Connector
+from sinkworker.errors import SinkworkerError, Transient
+from sinkworker.ledger.contract import Enqueue, Ledger, Watermark
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 1.0
+"""How long a connector in trouble is left alone before the next attempt."""
+
+
+class Watch:
+    """Keeps nothing that it could not read again. For one thread."""
+
+    def __init__(self, connector: Connector, ledger: Ledger, store: CheckpointStore, enqueue: Enqueue) -> None:
+        """Raises InvalidSettings for a connector that another release wrote."""
+        self.connector = connector
+        """As the database knows it: to be replaced by what was read last."""
+        self._ledger = ledger
+        self._store = store
+        self._enqueue = enqueue
+        self._autocommit = connector_settings.parse(connector.active_settings).autocommit
+        self._cadence = Cadence()
+        self._checkpoint: Checkpoint | None = None
+        self._quiet_until_s = 0.0
+        self._trouble = ""
+
+    def serves(self, connector: Connector) -> bool:
+        """Whether it was made for this generation and these settings."""
+        return (
+            self.connector.generation == connector.generation
+            and self.connector.active_settings_id == connector.active_settings_id
+        )
+
+    def tick(self, now_s: float, *, reap: bool = False, last: bool = False) -> None:
+        """Revive lanes if `reap`; write the checkpoint if it is due, or any that is ahead if this is the last time.
+
+        Never raises: trouble is said once, and the next ticks try again.
+        """
+        if now_s < self._quiet_until_s and not last:
+            return
+        try:
+            watermark = self._ledger.watermark()
+            if watermark is not None and self._vouches_for(watermark):
+                if reap:
+                    self._reap()
+                self._commit(watermark, now_s, last=last)
+        except SinkworkerError as exc:
+            self._quiet_until_s = now_s + PATIENCE_S
+            self._checkpoint = None  # an append's outcome may be unknown: read again
+            self._say(exc)
+        else:
+            if self._trouble:
+                log.info("all is well again", extra={"connector": self.connector.id})
+            self._trouble = ""
+
+    def _vouches_for(self, watermark: Watermark) -> bool:
+        """Whether the database knows of the watermark's generation (R3) and of its epoch.
+
+        One that it does not know is of a moment that was read too early, or of a database that was restored (R8).
+        """
+        assert self.connector.generation is not None
+        return watermark.generation == self.connector.generation.id and watermark.epoch == self.connector.epoch
+
+    def _commit(self, watermark: Watermark, now_s: float, *, last: bool) -> None:
+        if not self._autocommit.enabled:
+            return
+        if self._checkpoint is None:
+            self._checkpoint = self._store.load()
+        due = self._cadence.due(watermark, self._checkpoint.cursor, self._autocommit, now_s)
+        if due or (last and watermark.cursor > self._checkpoint.cursor):
+            self._checkpoint = self._store.advance(self._checkpoint, watermark.cursor, watermark.epoch)
+            self._cadence.committed(watermark)
+
+    def _reap(self) -> None:
+        reaped = self._ledger.reap()
+        for lane in reaped.expired:
+            log.warning(
+                "a worker fell silent: its lane goes to another", extra={"connector": self.connector.id, "lane": lane}
+            )
+        if reaped.epoch is not None:
+            for activation in reaped.activations:
+                self._enqueue(self.connector.id, reaped.epoch, [activation])
+
+    def _say(self, exc: SinkworkerError) -> None:
+        if self._trouble == exc.code:
+            return
+        self._trouble = exc.code
+        level = logging.WARNING if isinstance(exc, Transient) else logging.ERROR
+        log.log(level, "%s Trying again until it works.", exc, extra={"connector": self.connector.id})
