@@ -65,10 +65,11 @@ class Watch:
     def _vouches_for(self, watermark: Watermark) -> bool:
         """Whether the database knows of the watermark's generation (R3) and of its epoch.
 
-        One that it does not know is of a moment that was read too early, or of a database that was restored (R8).
+        One that it does not know is of a moment that was read too early, or of a database that was restored (R8). An
+        older one may go on: a scheduler that took over in the database can have died before it came to the ledger.
         """
         assert self.connector.generation is not None
-        return watermark.generation == self.connector.generation.id and watermark.epoch == self.connector.epoch
+        return watermark.generation == self.connector.generation.id and watermark.epoch <= self.connector.epoch
 
     def _commit(self, watermark: Watermark, now_s: float, *, last: bool) -> None:
         if not self._autocommit.enabled:

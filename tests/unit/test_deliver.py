@@ -33,6 +33,8 @@ class Broker:
         self.most_unconfirmed_on_new_partition = 0
         self.refuses: dict[str, int] = {}
         """Record id to the KafkaError code that it is always answered with."""
+        self.refuses_requests = False
+        """As Kafka does: a refusal is of all that waits, and names the first of it."""
         self.breaks_once: set[str] = set()
         """Record ids at which the producer fails once, for a reason that is not theirs."""
         self.silent = False
@@ -71,6 +73,12 @@ class Producer:
         time.sleep(self._broker.delay_s)
         if self._broker.silent:
             return
+        if self._broker.refuses_requests:
+            codes = [self._broker.refuses.get(record.record_id) for _, record in self._waiting]
+            if (code := next((each for each in codes if each is not None), None)) is not None:
+                flight, record = self._waiting[0]
+                self.refusal = Refusal(flight.batch.lane, record, KafkaError(code))
+                return
         for flight, record in self._waiting:
             code = self._broker.refuses.get(record.record_id)
             if record.record_id in self._broker.breaks_once:
@@ -208,6 +216,16 @@ def test_a_refused_record_is_named_and_what_precedes_it_is_delivered_and_nothing
     reason = json.loads(world.ledger.state.failure)
     assert reason["code"] == "MSG_SIZE_TOO_LARGE"
     assert "poison" in reason["message"]
+
+
+def test_a_refused_request_is_tried_record_by_record_before_one_is_blamed() -> None:
+    world = World(lane0=["a,b,poison,c"])
+    world.outlet.producer._primed.add(0)
+    world.broker.refuses["poison"] = KafkaError.RECORD_LIST_TOO_LARGE
+    world.broker.refuses_requests = True
+    with pytest.raises(Undeliverable, match="poison"):  # R7
+        world.activate()
+    assert set(world.broker.taken) == {"a", "b"}
 
 
 def test_a_refused_record_is_found_however_slow_the_broker_is() -> None:

@@ -10,6 +10,9 @@ class Killed(BaseException):
     """What a killed actor meets at its pause. Like a SIGKILL, it is handled nowhere in the code under test."""
 
 
+_running = threading.local()
+
+
 class Actor:
     """One process of the simulation. Only `step` and `kill` are for the driver; `pause` is for the actor itself."""
 
@@ -23,6 +26,12 @@ class Actor:
         self._paused = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+
+    @staticmethod
+    def current() -> Actor:
+        """The actor whose code is running: for code under test that knows of no actors."""
+        actor: Actor = _running.actor
+        return actor
 
     def step(self) -> None:
         """Let it run to its next pause, or to its end. Raises what it died of."""
@@ -47,6 +56,7 @@ class Actor:
             raise Killed
 
     def _run(self) -> None:
+        _running.actor = self
         self._go.acquire()
         try:
             if not self._killed:

@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError
 
 from sinkworker.delivery.producer import Outgoing, Refusal
 from sinkworker.delivery.window import InFlight
+from sinkworker.keys import partition_of
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
 from sinkworker.model import Layout
@@ -18,9 +19,9 @@ from sinkworker.model import Layout
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """A record in the topic."""
+    """A record in a topic."""
 
-    generation: int
+    topic: str
     partition: int
     position: int
 
@@ -28,14 +29,14 @@ class Landed:
 class Producer:
     """What `LaneProducer` shows to `Delivery`. Its records land one by one, when the driver lets them."""
 
-    def __init__(self, broker: Broker, generation: int, poll: Callable[[float], None]) -> None:
+    def __init__(self, broker: Broker, topic: str, poll: Callable[[float], None]) -> None:
         self.refusal: Refusal | None = None
         self.trouble: KafkaError | None = None
         self.confirmations = 0
         self.shut_out = False
         self.closed = False
         self._broker = broker
-        self._generation = generation
+        self._topic = topic
         self._poll = poll
         self._primed: set[int] = set()
         self._waiting: dict[int, deque[tuple[InFlight, Outgoing]]] = {}
@@ -46,7 +47,7 @@ class Producer:
         return partition in self._primed
 
     def send(self, flight: InFlight, record: Outgoing) -> bool:
-        if self._refused is not None and self._broker.gapless:
+        if self._refused is not None:
             self.refusal = self._refused  # a producer that failed for good takes nothing more
         if self.refusal is not None:
             return False
@@ -71,15 +72,14 @@ class Producer:
     def land(self, partition: int) -> None:
         """The next record of the partition reaches the topic."""
         flight, record = self._waiting[partition].popleft()
-        self._broker.take(self._generation, record)
+        self._broker.take(self._topic, record)
         self._confirmed.append((flight, record))
 
     def refuse(self, partition: int) -> None:
         """The broker does not take the next record; nothing behind it may follow (gapless)."""
         flight, record = self._waiting[partition].popleft()
         self._refused = Refusal(flight.batch.lane, record, KafkaError(KafkaError._FATAL))
-        if self._broker.gapless:
-            self._waiting.clear()
+        self._waiting.clear()
 
     def cut(self, rng: random.Random) -> None:
         """Purged, or its process killed: what is already on the wire still lands, some time; the rest never does."""
@@ -88,22 +88,21 @@ class Producer:
             sent = rng.randint(0, len(waiting))
             records = [record for _, record in waiting][:sent]
             if records:
-                self._broker.wire.append((self._generation, partition, deque(records)))
+                self._broker.wire.append((self._topic, partition, deque(records)))
         self._waiting.clear()
 
 
 class Broker:
     """The topic, and what is on its way to it."""
 
-    def __init__(self, rng: random.Random, *, gapless: bool = True) -> None:
-        self.topic: list[Landed] = []
+    def __init__(self, rng: random.Random) -> None:
+        self.landed: list[Landed] = []
         self.producers: list[Producer] = []
-        self.wire: list[tuple[int, int, deque[Outgoing]]] = []
-        self.gapless = gapless
+        self.wire: list[tuple[str, int, deque[Outgoing]]] = []
         self._rng = rng
 
-    def take(self, generation: int, record: Outgoing) -> None:
-        self.topic.append(Landed(generation, record.partition, record.position))
+    def take(self, topic: str, record: Outgoing) -> None:
+        self.landed.append(Landed(topic, record.partition, record.position))
 
     def move(self, *, refusing: bool) -> None:
         """One thing happens on the network, if anything is on its way."""
@@ -113,8 +112,8 @@ class Broker:
                 choices.append(lambda producer=producer, partition=partition: producer.land(partition))  # type: ignore[misc]
                 if refusing and self._rng.random() < 0.02:
                     choices.append(lambda producer=producer, partition=partition: producer.refuse(partition))  # type: ignore[misc]
-        for generation, _, records in self.wire:
-            choices.append(lambda generation=generation, records=records: self.take(generation, records.popleft()))  # type: ignore[misc]
+        for topic, _, records in self.wire:
+            choices.append(lambda topic=topic, records=records: self.take(topic, records.popleft()))  # type: ignore[misc]
         if choices:
             self._rng.choice(choices)()
         self.wire = [each for each in self.wire if each[2]]
@@ -124,14 +123,12 @@ class Broker:
 class Outlet:
     """What a worker process has of a connector: see `sinkworker.delivery.outlet.KafkaOutlet`."""
 
-    purges = True
-
     def __init__(
-        self, broker: Broker, generation: int, poll: Callable[[float], None], rng: random.Random, in_flight: int
+        self, broker: Broker, topic: str, poll: Callable[[float], None], rng: random.Random, in_flight: int
     ) -> None:
         self.in_flight_batches = in_flight
         self.failures = 0
-        self.generation = generation
+        self.topic = topic
         self._broker = broker
         self._poll = poll
         self._rng = rng
@@ -140,14 +137,13 @@ class Outlet:
     @property
     def producer(self) -> Producer:
         if self._producer is None:
-            self._producer = Producer(self._broker, self.generation, self._poll)
+            self._producer = Producer(self._broker, self.topic, self._poll)
             self._broker.producers.append(self._producer)
         return self._producer
 
     def discard(self) -> None:
         if self._producer is not None:
-            if self.purges:
-                self._producer.cut(self._rng)
+            self._producer.cut(self._rng)
             self._producer = None
 
     def die(self) -> None:
@@ -157,6 +153,6 @@ class Outlet:
 
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing]:
         for raw in payload.unpack(batch.payload):
-            position = int(bytes(raw))
-            partition = int(batch.lane) + layout.lanes * (position // 10 % 2)
-            yield Outgoing(str(position), "s", "T", position, None, b"", [], partition=partition)
+            position, _, stream = bytes(raw).decode().partition(":")
+            partition = partition_of(stream.encode(), "", layout.partitions)
+            yield Outgoing(position, stream, "T", int(position), stream.encode(), b"", [], partition=partition)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sinkworker.delivery.deliver import Delivery
+from sinkworker.checkpoint.store import CheckpointStore
+from sinkworker.checkpoint.watch import Watch
+from sinkworker.connectors.lifecycle import Connector, EventType
+from sinkworker.connectors.registry import Registry
+from sinkworker.database import StoredEvent
 from sinkworker.delivery.window import InFlight, Window
-from sinkworker.errors import Unavailable
-from sinkworker.ledger.contract import Batch, Survey, Tenure
+from sinkworker.errors import Stale, Unavailable
+from sinkworker.ledger.contract import Batch, Survey, Tenure, Watermark
 from sinkworker.ledger.memory import Lane, MemoryLedger, State
 from sinkworker.model import Cursor, Epoch, LaneNumber
 from sinkworker.scheduling.lanes import Lanes
+from sinkworker.scheduling.tenure import ActiveTenure, Means
 from tests.unit.simulation.kafka import Outlet
-from tests.unit.simulation.world import Faults, Rules, World
+from tests.unit.simulation.world import CLEAN, LEASE_MS, Faults, Rules, World
 
 PATIENCE = 1000
 """Seeds within which a broken rule has to be noticed."""
@@ -23,7 +31,7 @@ PATIENCE = 1000
 LOSES_DATA = Faults(rollback=0.03, evict=0.01, empty=0.004, pause=0.01)
 DIES = Faults(kill=0.03, pause=0.02, lost_call=0.01)
 REFUSES = Faults(refusal=True, pause=0.01)
-RESETS = Faults(reset=0.02, pause=0.02, second=0.01)
+RESETS = Faults(reset=0.05, pause=0.02, second=0.01)
 DOUBLES = Faults(second=0.03, pause=0.03, rollback=0.02)
 
 
@@ -97,30 +105,83 @@ class StaleEpochsAccepted(MemoryLedger):
         pass
 
 
-class NothingPurged(Outlet):
-    purges = False
+class OldCheckpointsCount(CheckpointStore):
+    def _cursor_of(self, event: StoredEvent) -> Cursor | None:
+        return Cursor.decode(json.loads(event.metadata)["sinkworker"]["cursor"])
 
 
-class GoesOnAfterRefusal(Delivery):
-    """Keeps a producer in whose sequence there is a gap."""
+class WritesForAnyGeneration(Watch):
+    """A coordinator that is slow writes what it saw of a generation that is over."""
 
-    def _after_refusal(self, outlet: Any) -> None:
-        producer: Any = outlet.producer
-        producer.refusal = None
-        producer._refused = None
-        for held in self._lanes.values():
-            held.window, held.handed, held.drained = Window(1), 0, False
+    def _vouches_for(self, watermark: Watermark) -> bool:
+        return True
+
+
+class EpochFromTheLedger(ActiveTenure):
+    def take_over(self) -> None:
+        super().take_over()
+        found = self._means.ledger.watermark()
+        self.epoch = Epoch(1 if found is None else found.epoch + 1)
+
+
+class TakesAnyEpoch(Registry):
+    """What has to give way before epochs can come from the ledger."""
+
+    def _report(self, connector_id: str, epoch: Epoch, type: EventType, **data: Any) -> Connector:
+        connector = self.get(connector_id)
+        assert connector is not None
+        return super()._report(connector_id, connector.epoch, type, **data)
+
+    def epoch_event_is_intact(self, connector_id: str, epoch: Epoch, event_id: str) -> bool:
+        return True
+
+
+class PurgedAndKept(Outlet):
+    """Goes on with a producer in whose sequence there is a gap."""
+
+    def discard(self) -> None:
+        if self._producer is not None:
+            self._producer.cut(self._rng)
+
+
+class ProgressNotStored(Registry):
+    def report_drained(self, connector_id: str, *_: Any) -> Connector:
+        connector = self.get(connector_id)
+        assert connector is not None
+        return connector
+
+
+class EndsAtOnce(ActiveTenure):
+    """Closes the epoch with lanes still held."""
+
+    def __init__(self, means: Means, connector_id: str, bell: threading.Event) -> None:
+        super().__init__(replace(means, drain_timeout_s=-1.0), connector_id, bell)
+
+
+class GoesOnAfterARefusedDispatch(ActiveTenure):
+    def _dispatch(self) -> None:
+        try:
+            super()._dispatch()
+        except Stale:
+            ledger: Any = self._means.ledger
+            self._counter = ledger._world.ledger.state.counter
 
 
 BROKEN = {
     "no dispatch counter (R1)": (Rules(ledger=NoDispatchCounter), LOSES_DATA),
     "an evicted key looks empty (R1)": (Rules(ledger=NoIntegrityCheck), Faults(evict=0.03)),
     "progress is kept over a generation (R3)": (Rules(ledger=ProgressKept), RESETS),
-    "checkpoints of an old generation count (R3)": (Rules(honours_old_generations=True), RESETS),
-    "epochs come from the ledger (R4)": (Rules(epochs_from_the_ledger=True), DOUBLES),
-    "letting go without purging (R5)": (Rules(outlet=NothingPurged, gapless=False), REFUSES),
-    "a producer goes on after a gap (R5)": (Rules(delivery=GoesOnAfterRefusal, gapless=False), REFUSES),
+    "checkpoints of an old generation count (R3)": (Rules(store=OldCheckpointsCount), RESETS),
+    "a late checkpoint of an old generation (R3)": (Rules(watch=WritesForAnyGeneration), RESETS),
+    "epochs come from the ledger (R4)": (
+        Rules(tenure=EpochFromTheLedger, registry=TakesAnyEpoch, watch=WritesForAnyGeneration),
+        DOUBLES,
+    ),
+    "a purged producer is used again (R5)": (Rules(outlet=PurgedAndKept), REFUSES),
     "checkpoints are forced (R8)": (Rules(checks_expectation=False), DOUBLES),
+    "progress is not stored at a stop (R9)": (Rules(registry=ProgressNotStored), CLEAN),
+    "claims are not awaited at a stop (R9)": (Rules(tenure=EndsAtOnce), CLEAN),
+    "a refused dispatch does not end the epoch (R10)": (Rules(tenure=GoesOnAfterARefusedDispatch), LOSES_DATA),
     "the frontier is the read position": (Rules(lanes=FrontierAtReadPosition), Faults()),
     "the watermark ignores the mailboxes": (Rules(ledger=WatermarkIgnoresMailboxes), Faults()),
     "acknowledged before confirmed": (Rules(window=AcksTooEarly), DIES),
@@ -133,8 +194,11 @@ BROKEN = {
 def test_a_broken_rule_is_noticed(name: str) -> None:
     rules, faults = BROKEN[name]
     for seed in range(PATIENCE):
+        world = World(seed, faults, rules, lease_ms=60_000 if faults is CLEAN else LEASE_MS)
         try:
-            World(seed, faults, rules).run()
+            world.run()
         except (AssertionError, KeyError, ValueError):
             return  # a promise was broken, or the code met a state that it rules out
+        if faults is CLEAN and world.duplicates:
+            return  # P3
     pytest.fail(f"{PATIENCE} schedules did not notice: {name}")

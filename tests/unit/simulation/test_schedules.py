@@ -9,8 +9,8 @@ import pytest
 
 from tests.unit.simulation.world import CLEAN, EVERYTHING, NO_FAULTS, Faults, World
 
-SCHEDULES = int(os.environ.get("SINKWORKER_TEST_SCHEDULES", "200"))
-"""For each kind of faults. More find more: 20,000 take some minutes."""
+SCHEDULES = int(os.environ.get("SINKWORKER_TEST_SCHEDULES", "60"))
+"""For each kind of faults. More find more: 1,000 take some minutes."""
 
 KINDS = {
     "all at once": EVERYTHING,
@@ -19,7 +19,7 @@ KINDS = {
     "Redis loses data": Faults(rollback=0.02, empty=0.004, evict=0.01),
     "calls and tasks get lost": Faults(lost_call=0.02, lost_task=0.1),
     "Kafka refuses": Faults(refusal=True, pause=0.005),
-    "two of each, and resets": Faults(second=0.02, reset=0.01, hand_over=0.01, pause=0.01),
+    "two of each, and resets": Faults(second=0.02, reset=0.03, restart=0.02, hand_over=0.01, pause=0.01),
 }
 
 
@@ -35,6 +35,6 @@ def test_nothing_is_lost_and_order_is_kept(kind: str) -> None:
 @pytest.mark.parametrize("faults", [NO_FAULTS, CLEAN, replace(CLEAN, lost_task=0.1)])
 def test_clean_stops_and_lost_tasks_repeat_nothing(faults: Faults) -> None:
     for seed in range(SCHEDULES // 2):
-        world = World(seed, faults)
+        world = World(seed, faults, lease_ms=60_000)
         world.run()
         assert world.duplicates == 0, f"seed {seed}"  # P3

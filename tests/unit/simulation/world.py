@@ -1,32 +1,65 @@
-"""One seeded run of the whole protocol: real lanes, real deliveries, a real ledger; everything else is chance."""
+"""One seeded run of the whole protocol: real roles over doubles of Kafka, the database and time; the rest is chance.
+
+Real are the registry, the runner and its tenures, the checkpoint store, the watch, the lanes, the deliveries and the
+in-memory ledger.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
 
+from sinkworker.checkpoint.store import CheckpointStore
+from sinkworker.checkpoint.watch import Watch
+from sinkworker.connectors import streams
+from sinkworker.connectors.lifecycle import Connector, EventType, State
+from sinkworker.connectors.registry import Registry
+from sinkworker.database import StoredEvent
 from sinkworker.delivery import deliver
 from sinkworker.delivery.deliver import Bounds, Delivery
 from sinkworker.delivery.window import Window
 from sinkworker.errors import SinkworkerError, Stale, Unavailable
-from sinkworker.ledger.contract import Activation, Tenure
-from sinkworker.ledger.memory import MemoryLedger, State
-from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, SettingsId
+from sinkworker.ledger import memory
+from sinkworker.ledger.contract import Activation
+from sinkworker.ledger.memory import MemoryLedger
+from sinkworker.model import Cursor, Epoch, Position, SettingsId
+from sinkworker.scheduling import runner as running
+from sinkworker.scheduling import tenure as tenures
 from sinkworker.scheduling.lanes import Lanes, Limits
+from sinkworker.scheduling.runner import Runner
+from sinkworker.scheduling.tenure import ActiveTenure, Means
+from sinkworker.topics import Topic
 from tests.unit.simulation.actors import Actor
-from tests.unit.simulation.database import Database
+from tests.unit.simulation.database import Database, Store
 from tests.unit.simulation.kafka import Broker, Outlet
 
-LANES = 3
+ID = "loans-sink"
+PREFIX = "Loan-"
+STREAMS = 8
+PARTITIONS = 6
+SETTINGS = {
+    "instanceTypeName": "kafka-sink",
+    "topic": "topic-0",
+    "lanes:count": "3",
+    "subscription:initialPosition": "earliest",
+    "subscription:filter:scope": "stream",
+    "subscription:filter:filterType": "prefix",
+    "subscription:filter:expression": PREFIX,
+    "partitionKeyExtraction:enabled": "true",
+    "partitionKeyExtraction:source": "stream",
+    "autocommit:interval": "1",
+    "autocommit:recordsThreshold": "1",
+}
 LEASE_MS = 3_000
 LIMITS = Limits(batch_records=3, batch_bytes=1000, eager_depth=1, lane_depth=4, undelivered_bytes=400)
-BOUNDS = Bounds(activation_s=20, delivery_timeout_s=15, drain_timeout_s=2, lease_s=LEASE_MS / 1000)
-HEARTBEAT_STEPS = 3
+BOUNDS = Bounds(activation_s=20, delivery_timeout_s=15, drain_timeout_s=2)
+DRAIN_S = 100.0
 
 
 class Violation(AssertionError):
@@ -42,9 +75,10 @@ class Rules:
     window: type[Window] = Window
     outlet: type[Outlet] = Outlet
     delivery: type[Delivery] = Delivery
-    gapless: bool = True
-    epochs_from_the_ledger: bool = False
-    honours_old_generations: bool = False
+    tenure: type[ActiveTenure] = ActiveTenure
+    registry: type[Registry] = Registry
+    store: type[CheckpointStore] = CheckpointStore
+    watch: type[Watch] = Watch
     checks_expectation: bool = True
 
 
@@ -57,28 +91,35 @@ class Faults:
     rollback: float = 0.0
     empty: float = 0.0
     evict: float = 0.0
-    reset: float = 0.0
     hand_over: float = 0.0
     second: float = 0.0
     lost_call: float = 0.0
+    lost_connection: float = 0.0
     lost_task: float = 0.0
     refusal: bool = False
+    restart: float = 0.0
+    """A person stops the connector, and starts it again where it left off."""
+    reset: float = 0.0
+    """A person stops the connector, and starts it with another topic, mostly somewhere else."""
+    empty_when_stopped: bool = False
 
 
 NO_FAULTS = Faults()
-CLEAN = Faults(hand_over=0.02)
+CLEAN = Faults(hand_over=0.02, restart=0.02, lost_connection=0.01, empty_when_stopped=True)
 EVERYTHING = Faults(
     kill=0.01,
     pause=0.01,
     rollback=0.006,
     empty=0.002,
     evict=0.004,
-    reset=0.003,
     hand_over=0.004,
     second=0.004,
-    lost_call=0.01,
+    lost_call=0.004,
+    lost_connection=0.01,
     lost_task=0.05,
     refusal=True,
+    restart=0.01,
+    reset=0.01,
 )
 
 
@@ -93,13 +134,58 @@ class Ledger:
         transition = getattr(self._world.ledger, name)
 
         def call(*args: Any) -> Any:
-            self._actor.pause()
-            self._world.maybe_lose_call()
+            self._world.cross(self._actor)
             answer = transition(*args)
             self._world.maybe_lose_call()
             return answer
 
         return call
+
+
+class Bell:
+    """An event of the code under test: waiting for it lets others go on."""
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self._rung = False
+
+    def set(self) -> None:
+        self._rung = True
+
+    def clear(self) -> None:
+        self._rung = False
+
+    def is_set(self) -> bool:
+        return self._rung
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._actor.pause()
+        return self.is_set()
+
+
+class ToldToStop(Bell):
+    """Set where the process is to end, or where a look at the registry shows that the connector is to stop."""
+
+    def __init__(self, actor: Actor, look: Callable[[], bool]) -> None:
+        super().__init__(actor)
+        self._look = look
+
+    def is_set(self) -> bool:
+        self._rung = self._rung or self._look()
+        return self._rung
+
+
+class NoLease:
+    """Every scheduler believes that it is its turn: safety rests on the epoch (P7)."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def renew(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
 
 
 @dataclass(eq=False)
@@ -114,53 +200,45 @@ class Scheduler:
         self.actor = Actor("scheduler", self.run)
 
     def run(self, actor: Actor) -> None:
-        while not self.told_to_stop:
-            actor.pause()
-            with contextlib.suppress(SinkworkerError):  # R10: one recovery path
-                self.tenure(actor)
-
-    def tenure(self, actor: Actor) -> None:
-        world, ledger = self.world, Ledger(self.world, actor)
-        epoch, generation = world.take_over()
-        start, _ = world.database.checkpoint()
-        of, drained = world.database.drained
-        layout = Layout(2 * LANES, LANES, "k")
-        tenure = Tenure(epoch, Generation(str(generation)), layout, SettingsId(str(generation)))
-        taken = ledger.takeover(tenure, start, drained if of == generation else {})
-        counter = taken.counter
-        lanes = world.rules.lanes(start, taken.progress, LIMITS)
-        idle = 0
-        while not self.told_to_stop:
-            actor.pause()
-            events = [] if lanes.full else world.database.read(lanes.read, world.rng.randint(1, 5))
-            for event in events:
-                if event.lane is None:
-                    lanes.passed(event.record.cursor)
-                else:
-                    lanes.offer(event.record, event.lane)
-            batches = lanes.take()
-            idle = 0 if batches or events else idle + 1
-            if batches or idle % HEARTBEAT_STEPS == 0:
-                survey = ledger.dispatch(epoch, counter, lanes.frontier, batches)
-                counter = survey.counter
-                lanes.observe(survey)
-                for activation in survey.activations:
-                    world.enqueue(epoch, activation)
-        self.end(actor, ledger, epoch, generation)
-
-    def end(self, actor: Actor, ledger: Ledger, epoch: Epoch, generation: int) -> None:
-        """R9: claims released, checkpoint written, progress stored."""
-        for _ in range(30):
-            if not ledger.quiesce(epoch):
-                break
-            actor.pause()
-        closed = ledger.close(epoch)
         world = self.world
-        seen, expected = world.database.checkpoint()
-        if closed.watermark > seen:
-            world.write_checkpoint(generation, closed.watermark, expected)
-        if world.database.epoch == epoch:
-            world.database.drained = (generation, closed.progress)
+        database = world.database(actor)
+        registry = world.rules.registry(database)  # type: ignore[arg-type]  # what the registry needs of a database
+        means = Means(
+            registry=registry,
+            database=database,  # type: ignore[arg-type]
+            ledger=Ledger(world, actor),
+            enqueue=world.enqueue,
+            limits=LIMITS,
+            subscribe=lambda wanted, after, _: database.subscribe(
+                wanted, after, world.chance, world.maybe_lose_connection
+            ),
+            topic=lambda settings, _: Topic(settings.topic, PARTITIONS, 1_000_000),
+            default_servers="broker:9092",
+            drain_timeout_s=DRAIN_S,
+            instance="scheduler",
+        )
+        while not self.told_to_stop:
+            actor.pause()
+            with contextlib.suppress(SinkworkerError):
+                connector = registry.get(ID)
+                assert connector is not None
+                if connector.should_run or connector.state is State.DEACTIVATING:
+                    self.serve(actor, means, connector)
+
+    def serve(self, actor: Actor, means: Means, connector: Connector) -> None:
+        runner = Runner(means, NoLease(), ID, connector.activation)
+        runner.bell = Bell(actor)  # type: ignore[assignment]
+        runner._told_to_stop = ToldToStop(actor, lambda: self.is_over(connector))  # type: ignore[assignment]
+        runner.run()
+
+    def is_over(self, served: Connector) -> bool:
+        """What the scheduler's own look at the registry finds, some time after it has become true."""
+        if self.told_to_stop:
+            return True
+        if self.world.chance() > 0.2:
+            return False
+        now = self.world.connector
+        return not now.should_run or now.activation != served.activation
 
 
 @dataclass(eq=False)
@@ -170,28 +248,36 @@ class Worker:
     world: World
     actor: Actor = field(init=False)
     outlet: Outlet | None = None
+    settings: SettingsId | None = None
 
     def __post_init__(self) -> None:
         self.actor = Actor("worker", self.run)
 
     def run(self, actor: Actor) -> None:
+        self.registry = Registry(self.world.database(actor))  # type: ignore[arg-type]
         while True:
             actor.pause()
             if not self.world.queue:
                 continue
             epoch, activation = self.world.queue.pop(0)
             ledger: Any = Ledger(self.world, actor)
-            delivery = self.world.rules.delivery(ledger, self.open, BOUNDS)
+            delivery = self.world.rules.delivery(ledger, self.open, self.world.bounds)
             with contextlib.suppress(SinkworkerError):
                 delivery.run(epoch, [activation])
-            for again in delivery.done.again:
-                self.world.enqueue(epoch, again)
+            self.world.enqueue(ID, epoch, delivery.done.again)
 
     def open(self, settings: SettingsId) -> Any:
-        revision = int(settings)
-        if self.outlet is None or self.outlet.generation != revision:
+        """As `sinkworker.delivery.outlet.Outlets` does."""
+        if self.outlet is None or self.settings != settings:
+            connector = self.registry.get(ID)
+            if connector is None or connector.active_settings_id != settings:
+                raise Stale("The connector runs with other settings.")
+            if self.outlet is not None:
+                self.outlet.discard()
             in_flight = self.world.rng.choice([1, 3])
-            self.outlet = self.world.rules.outlet(self.world.broker, revision, self.poll, self.world.rng, in_flight)
+            topic = connector.active_settings["topic"]
+            self.outlet = self.world.rules.outlet(self.world.broker, topic, self.poll, self.world.rng, in_flight)
+            self.settings = settings
         return self.outlet
 
     def poll(self, timeout_s: float) -> None:
@@ -215,109 +301,152 @@ class Coordinator:
         self.actor = Actor("coordinator", self.run)
 
     def run(self, actor: Actor) -> None:
-        ledger = Ledger(self.world, actor)
+        world = self.world
+        database: Any = world.database(actor)
+        registry, ledger = Registry(database), Ledger(world, actor)
+        watch: Watch | None = None
         while True:
-            with contextlib.suppress(Stale, Unavailable):
-                generation = self.world.database.generation
-                seen, expected = self.world.database.checkpoint()
-                watermark = ledger.watermark()
-                actor.pause()  # slow: anything may happen before it writes
-                if watermark is not None and int(watermark.generation) == generation and watermark.cursor > seen:
-                    self.world.write_checkpoint(generation, watermark.cursor, expected)
-                reaped = ledger.reap()
-                for activation in reaped.activations:
-                    self.world.enqueue(reaped.epoch, activation)
             actor.pause()
+            with contextlib.suppress(SinkworkerError):
+                connector = registry.get(ID)
+                assert connector is not None
+                generation = connector.generation
+                if generation is None or connector.state is State.STOPPED:
+                    watch = None
+                elif watch is None or not watch.serves(connector):
+                    store = world.rules.store(database, ID, generation.id, generation.start)
+                    watch = world.rules.watch(connector, ledger, store, world.enqueue)
+                else:
+                    watch.connector = connector
+            for _ in range(world.rng.randint(1, 4)):
+                if watch is not None:
+                    watch.tick(world.now_s, reap=True)
+                actor.pause()
 
 
 class World:
-    """The processes, the store they share, the network between them, and the driver that lets things happen."""
+    """The processes, the stores they share, the network between them, and the driver that lets things happen."""
 
-    def __init__(self, seed: int, faults: Faults, rules: Rules | None = None) -> None:
+    def __init__(self, seed: int, faults: Faults, rules: Rules | None = None, *, lease_ms: int = LEASE_MS) -> None:
+        """With a short lease a worker that chance passes over for long loses its lanes, as one that sleeps does."""
         self.rng = random.Random(seed)
+        self.chance = self.rng.random
         self.faults = faults
         self.rules = rules or Rules()
         self.now_s = 1000.0
-        self.ledger = self.rules.ledger(lambda: int(self.now_s * 1000), LEASE_MS)
-        self.database = Database(
-            honours_old_generations=self.rules.honours_old_generations,
-            checks_expectation=self.rules.checks_expectation,
-        )
-        self.broker = Broker(self.rng, gapless=self.rules.gapless)
+        self.ledger = self.rules.ledger(lambda: int(self.now_s * 1000), lease_ms)
+        self.bounds = replace(BOUNDS, lease_s=lease_ms / 1000)
+        self.store = Store()
+        self.broker = Broker(self.rng)
         self.queue: list[tuple[Epoch, Activation]] = []
+        self.violations: list[str] = []
+        self._person: Any = Registry(Database(self.store, lambda: None, on_append=lambda _: None))  # type: ignore[arg-type]
+        self._topics = itertools.count(1)
+        self._person.create(ID, SETTINGS)
+        self._person.start(ID)
         self.schedulers = [Scheduler(self)]
         self.workers = [Worker(self) for _ in range(self.rng.randint(1, 3))]
         self.coordinators = [Coordinator(self)]
         self.paused: dict[Actor, int] = {}
-        self.snapshots: list[State] = []
+        self.snapshots: list[memory.State] = []
 
     # what the actors do to the world
 
-    def take_over(self) -> tuple[Epoch, int]:
-        if self.rules.epochs_from_the_ledger:
-            tenure = self.ledger.state.tenure
-            epoch = Epoch(1 if tenure is None else tenure.epoch + 1)
-            self.database.epoch = epoch
-            return epoch, self.database.generation
-        return self.database.take_over(), self.database.generation  # R4
+    def database(self, actor: Actor) -> Database:
+        found = Database(self.store, lambda: self.cross(actor), on_append=self._check_append)
+        found.checks_expectation = self.rules.checks_expectation
+        return found
 
-    def enqueue(self, epoch: Epoch | None, activation: Activation) -> None:
-        assert epoch is not None
-        if self.rng.random() < self.faults.lost_task:
-            return
-        copies = 2 if self.rng.random() < self.faults.lost_task else 1
-        for _ in range(copies):
-            place = self.rng.randint(max(0, len(self.queue) - 2), len(self.queue))
-            self.queue.insert(place, (epoch, activation))
+    def enqueue(self, connector_id: str, epoch: Epoch, activations: Sequence[Activation]) -> None:
+        for activation in activations:
+            if self.chance() < self.faults.lost_task:
+                continue
+            copies = 2 if self.chance() < self.faults.lost_task else 1
+            for _ in range(copies):
+                place = self.rng.randint(max(0, len(self.queue) - 2), len(self.queue))
+                self.queue.insert(place, (epoch, activation))
+
+    def cross(self, actor: Actor) -> None:
+        """The way to a server: time passes, and it may be the end of a call."""
+        actor.pause()
+        self.maybe_lose_call()
 
     def maybe_lose_call(self) -> None:
-        if self.rng.random() < self.faults.lost_call:
+        if self.chance() < self.faults.lost_call:
             raise Unavailable("lost")
+
+    def maybe_lose_connection(self) -> None:
+        if self.chance() < self.faults.lost_connection:
+            raise Unavailable("the connection was lost")
 
     def elapse(self, seconds: float) -> None:
         self.now_s += seconds
 
-    def write_checkpoint(self, generation: int, cursor: Cursor, expected: int) -> None:
-        self.database.write_checkpoint(generation, cursor, expected)
-        self._check_checkpoint(generation, cursor)
+    @property
+    def connector(self) -> Connector:
+        found: Connector = self._person.get(ID)
+        return found
 
     # the driver
 
-    def run(self, steps: int = 250) -> None:
+    def run(self, steps: int = 400) -> None:
         """Let things happen for so many steps, then without faults until all is delivered, and judge."""
-        with mock.patch.object(deliver, "time", self), mock.patch.object(deliver, "Window", self.rules.window):
+        with self.at_work():
+            for _ in range(steps):
+                self._append()
+                self._misfortune()
+                self.step()
+            self._recover()
+            self._judge()
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """While inside, the code under test has this world's clock, and the parts that the rules name."""
+        parts: list[tuple[Any, str, Any]] = [
+            (deliver, "time", self),
+            (deliver, "Window", self.rules.window),
+            (tenures, "time", self),
+            (tenures, "Lanes", self.rules.lanes),
+            (tenures, "CheckpointStore", self.rules.store),
+            (running, "time", self),
+            (running, "ActiveTenure", self.rules.tenure),
+        ]
+        with contextlib.ExitStack() as stack:
+            for module, name, part in parts:
+                stack.enter_context(mock.patch.object(module, name, part))
             try:
-                for _ in range(steps):
-                    self._append()
-                    self._misfortune()
-                    self._step()
-                self._recover()
-                self._judge()
+                yield
             finally:
                 for actor in self._actors():
                     actor.kill()
 
     def monotonic(self) -> float:
-        """The clock of `Delivery`, in place of the module `time`."""
+        """The clock of the code under test, in place of the module `time`."""
         return self.now_s
 
-    def _append(self) -> None:
-        if self.rng.random() < 0.3:
-            lane = self.rng.choice([None, *range(LANES)])
-            self.database.append(None if lane is None else LaneNumber(lane))
+    def sleep(self, seconds: float) -> None:
+        Actor.current().pause()
 
-    def _step(self) -> None:
-        self.now_s += self.rng.random() * 0.05
+    def _append(self) -> None:
+        if self.chance() < 0.3:
+            number = self.rng.randint(0, STREAMS)
+            stream = f"{PREFIX}{number}" if number else "other"
+            self.store.append(stream, "Requested", b"{}", b"", f"event-{len(self.store.log)}")
+
+    def step(self) -> None:
+        self.now_s += self.chance() * 0.05
         for actor in [actor for actor, left in self.paused.items() if left <= 0]:
             del self.paused[actor]
         for actor in self.paused:
             self.paused[actor] -= 1
         awake = [actor for actor in self._actors() if actor not in self.paused and not actor.done]
-        if self.rng.random() < 0.4:
+        if self.chance() < 0.4:
             self.broker.move(refusing=self.faults.refusal)
         if awake:
             self.rng.choice(awake).step()
         self.schedulers = [each for each in self.schedulers if not each.actor.done] or [Scheduler(self)]
+        if self.violations:
+            raise Violation(self.violations[0])
 
     def _actors(self) -> list[Actor]:
         return [
@@ -327,7 +456,7 @@ class World:
         ]
 
     def _misfortune(self) -> None:
-        chance, faults = self.rng.random, self.faults
+        chance, faults = self.chance, self.faults
         if chance() < 0.05:
             self.snapshots = [*self.snapshots[-4:], self.ledger.snapshot()]
         if chance() < faults.kill:
@@ -338,7 +467,7 @@ class World:
         if self.snapshots and chance() < faults.rollback:
             self.ledger.restore(self.rng.choice(self.snapshots))
         if chance() < faults.empty:
-            self.ledger.restore(State())
+            self.ledger.restore(memory.State())
         if chance() < faults.evict:
             evicted: Any = self.rng.choice([self.ledger.state.batches, self.ledger.state.lanes])
             evicted.clear()
@@ -346,11 +475,29 @@ class World:
             self.schedulers[-1].told_to_stop = True
         if chance() < faults.second:
             self.rng.choice([self._second_scheduler, self._second_coordinator])()
+        if chance() < faults.restart:
+            self._stop_or_start(lambda: self._person.start(ID))
         if chance() < faults.reset:
-            for scheduler in self.schedulers:
-                scheduler.actor.kill()
-            self.database.generation += 1  # opened by the scheduler that starts next, before it reads anything
-            self.schedulers = [Scheduler(self)]
+            self._stop_or_start(self._start_elsewhere)
+
+    def _stop_or_start(self, start: Callable[[], object]) -> None:
+        match self.connector.state:
+            case State.STOPPED:
+                if self.faults.empty_when_stopped and self.chance() < 0.5:
+                    self.ledger.restore(memory.State())
+                start()
+            case State.RUNNING:
+                self._person.stop(ID)
+
+    def _start_elsewhere(self) -> None:
+        self._person.reconfigure(ID, {"topic": f"topic-{next(self._topics)}"})
+        position = self.rng.randint(1, 10 * len(self.store.log))
+        choices: list[Callable[[], object]] = [
+            lambda: self._person.start(ID),
+            lambda: self._person.reset(ID),
+            lambda: self._person.start(ID, Position(position)),
+        ]
+        self.rng.choice(choices)()
 
     def _second_scheduler(self) -> None:
         if len(self.schedulers) < 2:
@@ -378,53 +525,103 @@ class World:
         for scheduler in self.schedulers[1:]:
             scheduler.actor.kill()
         del self.schedulers[1:]
-        for _ in range(6000):
-            self._step()
+        for _ in range(10_000):
+            if self.connector.state is State.STOPPED and not self.connector.should_run:
+                self._person.start(ID)
+            self.step()
             self.now_s += 0.02
             if self._is_done():
                 return
-        raise Violation(f"stuck: the checkpoint stands at {self.database.checkpoint()[0]}")
+        raise Violation(f"stuck: {self.connector.state}, the checkpoint stands at {self._checkpoint().commit}")
 
     def _is_done(self) -> bool:
-        wanted = [event for event in self.database.log if event.lane is not None]
-        cursor, _ = self.database.checkpoint()
-        return (not wanted or cursor >= wanted[-1].record.cursor) and not self.queue
+        generation = self.connector.generation
+        if generation is None or self.connector.state is not State.RUNNING or self.queue:
+            return False
+        wanted = self._wanted(generation.start)
+        return not wanted or self._checkpoint() >= wanted[-1].cursor
+
+    def _checkpoint(self) -> Cursor:
+        generation = self.connector.generation
+        mine = [] if generation is None else self._checkpoints(generation.id)
+        return max(mine, default=Cursor.BEGINNING)
 
     # the oracle
 
-    def _delivered(self, generation: int) -> dict[int, list[int]]:
-        """By partition, the positions that landed for this generation, in order."""
+    def _wanted(self, start: Cursor, end: Cursor | None = None) -> list[StoredEvent]:
+        return [
+            event
+            for event in self.store.log
+            if event.stream.startswith(PREFIX) and event.cursor > start and (end is None or event.cursor <= end)
+        ]
+
+    def _checkpoints(self, generation: str) -> list[Cursor]:
+        found = []
+        for event in self.store.streams.get(streams.checkpoints(ID), []):
+            ours = json.loads(event.metadata)["sinkworker"]
+            if ours["generation"] == generation:
+                found.append(Cursor.decode(ours["cursor"]))
+        return found
+
+    def _generations(self) -> list[tuple[str, str, Cursor]]:
+        """Id, topic and start of every generation. Each has a topic of its own, since only a new topic opens one."""
+        topic, found = "", []
+        settings = dict(SETTINGS)
+        for event in self.store.streams[streams.of_connector(ID)]:
+            data = json.loads(event.data)
+            match event.type:
+                case EventType.RECONFIGURED:
+                    settings = data["settings"]
+                case EventType.ACTIVATING:
+                    topic = settings["topic"]
+                case EventType.GENERATION_OPENED:
+                    found.append((event.id, topic, Cursor.decode(data["start"])))
+        return found
+
+    def _delivered(self, topic: str) -> dict[int, list[int]]:
+        """By partition, the positions that landed in the topic, in order."""
         found: dict[int, list[int]] = {}
-        for landed in self.broker.topic:
-            if landed.generation == generation:
+        for landed in self.broker.landed:
+            if landed.topic == topic:
                 found.setdefault(landed.partition, []).append(landed.position)
         return found
 
-    def _check_checkpoint(self, generation: int, cursor: Cursor) -> None:
-        delivered = {position for positions in self._delivered(generation).values() for position in positions}
-        for event in self.database.log:
-            position = event.record.cursor.commit
-            if event.lane is not None and event.record.cursor <= cursor and position not in delivered:
-                raise Violation(f"P1: checkpoint {cursor.commit} passes {position}, which is not in Kafka")
-        mine = [each.cursor for each in self.database.checkpoints if each.generation == generation]
+    def _check_append(self, event: StoredEvent) -> None:
+        """P1 at each checkpoint; and no connector may stop for a reason, since there is none here (P5)."""
+        if event.type == EventType.FAILED:
+            self.violations.append(f"P5: it stopped: {event.data.decode()}")
+        if event.type != streams.CHECKPOINT_TYPE:
+            return
+        ours = json.loads(event.metadata)["sinkworker"]
+        cursor = Cursor.decode(ours["cursor"])
+        (topic, start), *_ = [(topic, start) for id, topic, start in self._generations() if id == ours["generation"]]
+        delivered = {position for positions in self._delivered(topic).values() for position in positions}
+        passed = [event.commit for event in self._wanted(start, cursor) if event.commit not in delivered]
+        if passed:
+            self.violations.append(f"P1: checkpoint {cursor.commit} passes {passed[:3]}, which are not in Kafka")
+        mine = self._checkpoints(ours["generation"])
         if any(later < earlier for earlier, later in itertools.pairwise(mine)):
-            raise Violation("R8: a checkpoint moved back")
+            self.violations.append("R8: a checkpoint moved back")
 
     def _judge(self) -> None:
-        last = {each for positions in self._delivered(self.database.generation).values() for each in positions}
-        for event in self.database.log:
-            if event.lane is not None and event.record.cursor.commit not in last:
-                raise Violation(f"P1: {event.record.cursor.commit} is missing in the end")
-        for generation in range(1, self.database.generation + 1):
-            for partition, positions in self._delivered(generation).items():
+        for id, topic, start in self._generations():
+            wanted = {event.commit for event in self._wanted(start)}
+            delivered = self._delivered(topic)
+            everything = {position for positions in delivered.values() for position in positions}
+            assert self.connector.generation is not None
+            if id == self.connector.generation.id and wanted - everything:
+                raise Violation(f"P1: {sorted(wanted - everything)[:3]} are missing in the end")
+            if everything - wanted:
+                raise Violation(f"R3: {sorted(everything - wanted)[:3]} are before the start of their generation")
+            for partition, positions in delivered.items():
                 firsts = list(dict.fromkeys(positions))
                 if firsts != sorted(firsts):
-                    raise Violation(f"P2: partition {partition} has {firsts}")
+                    raise Violation(f"P2: partition {partition} of {topic} has {firsts}")
 
     @property
     def duplicates(self) -> int:
         return sum(
             len(positions) - len(set(positions))
-            for generation in range(1, self.database.generation + 1)
-            for positions in self._delivered(generation).values()
+            for _, topic, _ in self._generations()
+            for positions in self._delivered(topic).values()
         )

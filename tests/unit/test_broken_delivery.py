@@ -1,0 +1,81 @@
+"""Tests of the tests: an activation that breaks a rule of producing must fail the tests of one activation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sinkworker.delivery.deliver import Delivery
+from tests.unit import test_deliver as suite
+
+
+class LetsGoWithoutPurging(Delivery):
+    """R5: what the producer may still send stays on its way."""
+
+    def _free_all(self, delay_ms: int) -> None:
+        self._outlet, kept = None, self._outlet
+        super()._free_all(delay_ms)
+        self._outlet = kept
+
+
+class CondemnsWithoutPurging(Delivery):
+    """R5."""
+
+    def _condemn(self, held: Any, reason: Any) -> None:
+        self._outlet, kept = None, self._outlet
+        super()._condemn(held, reason)
+        self._outlet = kept
+
+
+class Unawaited(suite.Producer):
+    """R6: the first record to a partition is not awaited."""
+
+    def primed(self, partition: int) -> bool:
+        return True
+
+
+class BlamesTheFirst(Delivery):
+    """R7: the record that a refusal names is blamed, though Kafka refuses whole requests."""
+
+    def _after_refusal(self, outlet: Any) -> None:
+        self._careful = True
+        super()._after_refusal(outlet)
+
+
+BROKEN: dict[str, tuple[object, str, type, Callable[[], None]]] = {
+    "lets go without purging": (
+        suite,
+        "Delivery",
+        LetsGoWithoutPurging,
+        suite.test_a_silent_broker_costs_the_producer_and_frees_the_lane_for_later,
+    ),
+    "condemns without purging": (
+        suite,
+        "Delivery",
+        CondemnsWithoutPurging,
+        suite.test_what_is_in_flight_is_purged_before_the_connector_is_condemned,
+    ),
+    "does not await the first record": (
+        suite,
+        "Producer",
+        Unawaited,
+        suite.test_the_first_record_of_a_new_producer_goes_to_its_partition_alone,
+    ),
+    "blames the first record of a refused request": (
+        suite,
+        "Delivery",
+        BlamesTheFirst,
+        suite.test_a_refused_request_is_tried_record_by_record_before_one_is_blamed,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_rule_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, part, broken, test = BROKEN[name]
+    test()
+    monkeypatch.setattr(module, part, broken)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        test()
