@@ -57,7 +57,11 @@ class Json(JSONResponse):
 
 
 async def _object(request: Request) -> dict[str, Any]:
-    return shapes.json_object(await request.body(), request.headers.get("content-type", ""))
+    body = bytearray()
+    async for chunk in request.stream():
+        if len(body) <= shapes.MAX_BODY_BYTES:  # what is too large anyway is read to its end, but not kept
+            body += chunk
+    return shapes.json_object(bytes(body), request.headers.get("content-type", ""))
 
 
 def _checked_id(connector_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,13 @@ BAD_JSON = "The request's JSON payload is not correctly formatted."
 MOST_PER_PAGE = 100
 UINT64_MAX = 2**64 - 1
 
+MAX_BODY_BYTES = 256 * 1024
+"""Of a request's body. Settings are kept in one event, and the database takes no append above 1 MiB."""
+
+# Bounded before `int` sees them, which refuses thousands of digits in its own way.
+_UINT64 = re.compile(r"\d{1,20}", re.ASCII)
+_INT32 = re.compile(r"-?\d{1,10}", re.ASCII)
+
 
 def timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC, with 0, 3 or 6 digits of a second as it needs."""
@@ -27,12 +35,18 @@ def timestamp(moment: datetime) -> str:
 
 
 def json_object(body: bytes, content_type: str) -> dict[str, Any]:
-    """A request's body. Numbers stay as they were written. Raises Invalid for anything but a JSON object."""
+    """A request's body. Numbers stay as they were written.
+
+    Raises Invalid for anything but a JSON object, for one above MAX_BODY_BYTES, and for text that is no UTF-8.
+    """
     media = content_type.partition(";")[0].strip().lower()
     if media != "application/json" and not media.endswith("+json"):
         raise Invalid("The request needs the content type application/json.")
+    if len(body) > MAX_BODY_BYTES:
+        raise Invalid(f"The request's body is larger than {MAX_BODY_BYTES // 1024} KiB.")
     try:
         value = json.loads(body, parse_int=JsonNumber, parse_float=JsonNumber, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate can be escaped, but never stored or answered
     except (ValueError, RecursionError) as exc:
         raise Invalid(BAD_JSON) from exc
     if not isinstance(value, dict):
@@ -68,7 +82,7 @@ def object_member(body: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def position_of(text: str) -> Position:
     """A log position in a path or a query. Raises Invalid unless it is an unsigned 64-bit number."""
-    if not (text.isascii() and text.isdigit()) or int(text) > UINT64_MAX:
+    if not _UINT64.fullmatch(text) or int(text) > UINT64_MAX:
         raise Invalid(f"The position {text!r} is no unsigned 64-bit number.")
     return Position(int(text))
 
@@ -122,8 +136,7 @@ class Query:
     def _number(self, names: tuple[str, ...], default: int) -> int:
         for name in names:
             if values := self.texts(name):
-                digits = values[-1].removeprefix("-")
-                if not (digits.isascii() and digits.isdigit()) or int(digits) >= 2**31:
+                if not _INT32.fullmatch(values[-1]) or abs(int(values[-1])) >= 2**31:
                     raise Invalid(f"The parameter {name} must be a whole number, not {values[-1]!r}.")
                 return int(values[-1])
         return default

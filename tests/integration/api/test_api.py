@@ -89,6 +89,31 @@ def test_a_badly_formatted_body_is_refused(api: httpx.Client, connector_id: str,
     assert_error(response, 400, 3)
 
 
+@pytest.mark.parametrize("entry", [r'"\ud800abc": "1"', r'"_note": "\ud800abc"'])
+def test_text_that_is_no_utf_8_is_refused(api: httpx.Client, connector_id: str, entry: str) -> None:
+    headers = {"content-type": "application/json"}
+    settings = f'{{"instanceTypeName": "kafka-sink", "topic": "loans", {entry}}}'
+    body = f'{{"settings": {settings}}}'
+    assert_error(api.post(f"/connectors/{connector_id}", content=body, headers=headers), 400, 3)
+    create(api, connector_id)
+    assert_error(api.put(f"/connectors/{connector_id}/settings", content=settings, headers=headers), 400, 3)
+    name = r'{"name": "\ud800abc"}'
+    assert_error(api.put(f"/connectors/{connector_id}/rename", content=name, headers=headers), 400, 3)
+
+
+def test_a_surrogate_pair_is_text(api: httpx.Client, connector_id: str) -> None:
+    body = r'{"name": "\ud83d\ude00 sink", "settings": {"instanceTypeName": "kafka-sink", "topic": "loans"}}'
+    api.post(f"/connectors/{connector_id}", content=body, headers={"content-type": "application/json"})
+    assert listed(api, connector_id)["name"] == "\U0001f600 sink"
+
+
+@pytest.mark.parametrize("kib", [257, 5 * 1024])
+def test_a_body_beyond_256_kib_is_refused(api: httpx.Client, connector_id: str, kib: int) -> None:
+    body = assert_error(create(api, connector_id, _note="x" * (kib * 1024)), 400, 3)
+    assert "256 KiB" in body["message"]
+    assert create(api, connector_id, _note="x" * (255 * 1024)).status_code == 200
+
+
 def test_another_content_type_is_refused(api: httpx.Client, connector_id: str) -> None:
     """A5"""
     response = api.post(f"/connectors/{connector_id}", content="{}", headers={"content-type": "text/plain"})
@@ -237,7 +262,7 @@ def test_the_list_has_pages(api: httpx.Client, connector_id: str, page: str, siz
     body = api.get("/connectors", params={"connectorId": ids, page: "2", size: "3"}).json()
     assert [item["connectorId"] for item in body["items"]] == ids[3:6]
     assert (body["totalSize"], body["totalCount"]) == (3, 7)
-    for wrong in ({size: "0"}, {size: "101"}, {page: "0"}, {page: "x"}):
+    for wrong in ({size: "0"}, {size: "101"}, {page: "0"}, {page: "x"}, {page: "9" * 5000}):
         assert_error(api.get("/connectors", params=wrong), 400, 3)
 
 
@@ -295,9 +320,10 @@ def test_a_password_is_refused_while_nothing_can_protect_it(api: httpx.Client, c
     assert_error(api.get(f"/connectors/{connector_id}/settings"), 404, 5)
 
 
-@pytest.mark.parametrize("position", ["-1", "x", "1.5", str(2**64), "%C2%B2"])
+@pytest.mark.parametrize("position", ["-1", "x", "1.5", str(2**64), "%C2%B2", "9" * 5000])
 def test_a_position_is_an_unsigned_number(api: httpx.Client, connector_id: str, position: str) -> None:
     create(api, connector_id)
+    assert_error(api.post(f"/connectors/{connector_id}/start?start.position={position}"), 400, 3)
     assert_error(api.post(f"/connectors/{connector_id}/start/{position}"), 400, 3)
     assert_error(api.post(f"/connectors/{connector_id}/reset/{position}"), 400, 3)
 
