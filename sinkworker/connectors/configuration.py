@@ -18,6 +18,10 @@ Nested: TypeAlias = dict[str, Any]
 
 TYPE_KEY = "instancetypename"
 
+MAX_KEY_LENGTH = 512
+MAX_KEY_PARTS = 32
+"""Of a settings key. Whoever asks for `configuration` gets every part of a key as a level of nesting."""
+
 
 class JsonNumber(str):
     """A number of a request's body as it was written there: it is stored as that text."""
@@ -49,30 +53,41 @@ def _folded(current: Mapping[str, str], change: Mapping[str, str | None]) -> dic
 def texts(settings: Mapping[str, Any]) -> dict[str, str | None]:
     """A settings map of a request as texts: numbers and booleans in their JSON form, null as None.
 
-    Raises InvalidArgument naming every key whose value is an object or an array.
+    Raises InvalidArgument naming every key that is too long or too deep, or has an object or an array as its value.
     """
-    violations = {
-        key: ["must be a text, a number, a boolean or null"]
-        for key, value in settings.items()
-        if isinstance(value, dict | list)
-    }
+    violations: dict[str, list[str]] = {}
+    for key, value in settings.items():
+        if fault := _key_fault(key):
+            violations.setdefault(_shown(key), []).append(fault)
+        elif isinstance(value, dict | list):
+            violations[key] = ["must be a text, a number, a boolean or null"]
     if violations:
         raise InvalidArgument(violations)
     return {key: None if value is None else _text(value, "true", "false") for key, value in settings.items()}
 
 
 def flatten(configuration: Nested) -> dict[str, str | None]:
-    """A `configuration` object as settings: objects join with `:`, arrays become `key:0…`, booleans `True`/`False`."""
+    """A `configuration` object as settings: objects join with `:`, arrays become `key:0…`, booleans `True`/`False`.
+
+    Raises InvalidArgument naming every key that is too long or too deep.
+    """
     flat: dict[str, str | None] = {}
+    violations: dict[str, list[str]] = {}
 
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict | list):
+    def walk(key: str, value: Any) -> None:
+        # Before what is below the key: that bounds the recursion.
+        if fault := _key_fault(key):
+            violations.setdefault(_shown(key), []).append(fault)
+        elif isinstance(value, dict | list):
             for name, child in value.items() if isinstance(value, dict) else enumerate(value):
-                walk(f"{prefix}:{name}" if prefix else str(name), child)
+                walk(f"{key}:{name}", child)
         else:
-            flat[prefix] = None if value is None else _text(value, "True", "False")
+            flat[key] = None if value is None else _text(value, "True", "False")
 
-    walk("", configuration)
+    for name, child in configuration.items():
+        walk(name, child)
+    if violations:
+        raise InvalidArgument(violations)
     return flat
 
 
@@ -108,6 +123,19 @@ def camel_case(key: str) -> str:
     return key[:run].lower() + key[run:]
 
 
+def _key_fault(key: str) -> str | None:
+    if len(key) > MAX_KEY_LENGTH:
+        return f"may have at most {MAX_KEY_LENGTH} characters"
+    if key.count(":") >= MAX_KEY_PARTS:
+        return f"may have at most {MAX_KEY_PARTS} parts between its colons"
+    return None
+
+
+def _shown(key: str) -> str:
+    """A key as an error names it: one that is too long is cut."""
+    return key if len(key) <= MAX_KEY_LENGTH else f"{key[:64]}…"
+
+
 def _text(value: Any, true: str, false: str) -> str:
     if isinstance(value, bool):
         return true if value else false
@@ -119,8 +147,14 @@ def _with_arrays(node: Any) -> Any:
         return node
     children = {name: _with_arrays(child) for name, child in node.items()}
     if children and all(name.isascii() and name.isdigit() for name in children):
-        return [children[name] for name in sorted(children, key=int)]
+        return [children[name] for name in sorted(children, key=_magnitude)]
     return children
+
+
+def _magnitude(digits: str) -> tuple[int, str]:
+    """Orders numbers of any length by their value, which `int` refuses from some thousand digits on."""
+    significant = digits.lstrip("0")
+    return len(significant), significant
 
 
 _WHOLE = re.compile(r"\s*[+-]?\d{1,19}\s*", re.ASCII)

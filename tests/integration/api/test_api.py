@@ -139,6 +139,21 @@ def test_a_nested_configuration_wins_over_settings(api: httpx.Client, connector_
     assert (found["topic"], found["autocommit:interval"]) == ("nested", "250")
 
 
+@pytest.mark.parametrize("levels", [33, 600])
+def test_a_configuration_too_deep_to_be_shown_is_refused(api: httpx.Client, connector_id: str, levels: int) -> None:
+    nested: Any = "x"
+    for _ in range(levels):
+        nested = {"a": nested}
+    refused = api.post(f"/connectors/{connector_id}", json={"configuration": {**SETTINGS, **nested}})
+    assert len(violations(refused)) == 1
+    assert violations(create(api, connector_id, **{"x:" + "1" * 5000: "1"})).keys() == {"x:" + "1" * 62 + "…"}
+    create(api, connector_id)
+    refused = api.put(f"/connectors/{connector_id}/settings", json={":".join("a" * levels): "1"})
+    assert len(violations(refused)) == 1
+    assert api.get(f"/connectors/{connector_id}/configuration").status_code == 200
+    assert api.get("/connectors", params={"includeConfiguration": "true"}).status_code == 200
+
+
 def test_every_missing_or_wrong_setting_is_named_at_once(api: httpx.Client, connector_id: str) -> None:
     """A8"""
     response = api.post(
