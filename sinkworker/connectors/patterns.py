@@ -6,7 +6,11 @@ import re
 
 import regex
 
+from sinkworker.connectors import dialect
 from sinkworker.errors import Undeliverable
+
+MAX_LENGTH = 4096
+"""Of a pattern."""
 
 TIMEOUT_S = 0.1
 """For one search. Nested repetitions take exponential time; a sane pattern takes microseconds."""
@@ -16,18 +20,28 @@ _NAMED_REFERENCE = re.compile(r"\\k(?:<(\w+)>|'(\w+)')")
 
 
 def compiled(pattern: str) -> regex.Pattern[str]:
-    """The pattern for `search`. Raises ValueError, with the reason, for one that is no regular expression."""
+    """The pattern for `search`.
+
+    Raises ValueError, with the reason, for one that is no regular expression of .NET's; its subclass `Unsupported` for
+    one that may be, and is not taken here.
+    """
+    if len(pattern) > MAX_LENGTH:
+        raise dialect.Unsupported(f"it has more than {MAX_LENGTH} characters")
     # `(?<n>…)` is understood as it is; of .NET's other forms of names these two are translated.
     translated = _QUOTED_GROUP.sub(r"(?<\1>", pattern)
     translated = _NAMED_REFERENCE.sub(lambda match: f"(?P={match[1] or match[2]})", translated)
     try:
-        return regex.compile(translated)
+        result = regex.compile(translated)
+        dialect.check(pattern)
     except regex.error as exc:
         raise ValueError(str(exc)) from exc
+    except (RecursionError, MemoryError) as exc:
+        raise dialect.Unsupported("it is nested too deeply") from exc
+    return result
 
 
 def fault(pattern: str) -> str | None:
-    """Why the pattern is no regular expression, None where it is one."""
+    """Why the pattern is refused, None where it is not."""
     try:
         compiled(pattern)
     except ValueError as exc:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from sinkworker.config import Secret
-from sinkworker.connectors import patterns
+from sinkworker.connectors import dialect, patterns
 from sinkworker.connectors.errors import InvalidSettings, SecretsUnprotected
 
 DEFAULT_SERVERS = "localhost:9092"
@@ -322,7 +322,7 @@ class _Reader:
         if source is KeySource.HEADERS and not settings.header_names:
             self.fault(key, "is required with the source headers: the names of metadata entries, separated by commas")
         if source is KeySource.STREAM and (problem := patterns.fault(settings.expression)):
-            self.fault(key, f"is no valid regular expression: {problem}")
+            self.fault(key, f"is no regular expression to be used here: {problem}")
         return settings
 
     def filter(self) -> FilterSettings:
@@ -349,7 +349,7 @@ class _Reader:
             self.fault("subscription:filter:scope", "must be stream with a streamId filter")
         settings = FilterSettings(scope or Scope.STREAM, FilterType(chosen), expression)
         if settings.type is FilterType.REGEX and (problem := patterns.fault(expression)):
-            self.fault(key, f"is no valid regular expression: {problem}")
+            self.fault(key, f"is no regular expression to be used here: {problem}")
         if settings.type is FilterType.PREFIX and not settings.prefixes:
             self.fault(key, "needs at least one prefix between its commas")
         return settings
@@ -383,7 +383,15 @@ def _inferred_type(expression: str) -> str:
     """
     if re.match(r"\s*\$\s*([.\[]|$)", expression):
         return "jsonPath"
-    return FilterType.PREFIX if patterns.fault(expression) else FilterType.REGEX
+    try:
+        patterns.compiled(expression)
+    except dialect.Unsupported:
+        return (
+            FilterType.REGEX
+        )  # to the original it is one: to be refused, not to be taken for a prefix that matches nothing
+    except ValueError:
+        return FilterType.PREFIX
+    return FilterType.REGEX
 
 
 def _topic_fault(topic: str) -> str | None:

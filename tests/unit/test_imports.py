@@ -36,6 +36,7 @@ PURE = (
     "connectors/configuration.py",
     "connectors/commands.py",
     "connectors/lifecycle.py",
+    "connectors/dialect.py",
     "connectors/naming.py",
     "connectors/patterns.py",
     "connectors/streams.py",

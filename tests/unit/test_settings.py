@@ -139,6 +139,7 @@ def test_what_is_not_supported_yet_is_said() -> None:
         ("", "", "order-.*?", FilterSettings(Scope.STREAM, FilterType.REGEX, "order-.*?")),
         ("record", "", "^x", FilterSettings(Scope.RECORD, FilterType.REGEX, "^x")),
         ("", "", "a(", FilterSettings(Scope.STREAM, FilterType.PREFIX, "a(")),
+        ("", "", "c++-", FilterSettings(Scope.STREAM, FilterType.PREFIX, "c++-")),
     ],
 )
 def test_a_filters_type_and_scope_are_inferred(
@@ -153,6 +154,10 @@ def test_a_filters_type_and_scope_are_inferred(
     [
         ("record", "streamId", "loan-1", "subscription:filter:scope"),
         ("stream", "regex", "(", "subscription:filter:expression"),
+        ("stream", "regex", "a++", "subscription:filter:expression"),
+        ("stream", "", "[[:alpha:]]", "subscription:filter:expression"),
+        ("stream", "", "a" * 4097, "subscription:filter:expression"),
+        ("stream", "", "(" * 2000 + ")" * 2000, "subscription:filter:expression"),
         ("stream", "prefix", " , ", "subscription:filter:expression"),
         ("galaxy", "regex", "x", "subscription:filter:scope"),
     ],

@@ -162,6 +162,15 @@ def test_every_missing_or_wrong_setting_is_named_at_once(api: httpx.Client, conn
     assert violations(response).keys() == {"instanceTypeName", "topic", "compression:type", "autocommit:interval"}
 
 
+@pytest.mark.parametrize("pattern", ["(" * 1500 + ")" * 1500, "(" * 3000 + ")" * 3000, "a++", "(?P<n>a)"])
+def test_a_pattern_that_cannot_be_run_is_refused(api: httpx.Client, connector_id: str, pattern: str) -> None:
+    settings = {"subscription:filter:filterType": "regex", "subscription:filter:expression": pattern}
+    assert violations(create(api, connector_id, **settings)).keys() == {"subscription:filter:expression"}
+    settings = {"partitionKeyExtraction:enabled": "true", "partitionKeyExtraction:source": "stream"}
+    refused = create(api, connector_id, **settings, **{"partitionKeyExtraction:expression": pattern})
+    assert violations(refused).keys() == {"partitionKeyExtraction:expression"}
+
+
 @pytest.mark.parametrize(("alias", "status"), [("KafkaSink", 200), ("Kafka-Sink", 400), ("http-sink", 400)])
 def test_the_type_has_two_aliases(api: httpx.Client, connector_id: str, alias: str, status: int) -> None:
     """A9"""
