@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import regex
 from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker.local.kurrentdb.errors import HANDLER_FAILED, CallFailed
 
 # Verdicts are remembered by event type or stream number; a filter over more of them than this starts over.
 MAX_REMEMBERED = 100_000
-
-# Clients write expressions for .NET, which opens a named group differently.
-_NAMED_GROUP = re.compile(r"\(\?<(?=[A-Za-z_])")
 
 
 @dataclass
@@ -41,14 +38,15 @@ def parse_filter(options: streams_pb2.ReadReq.Options.FilterOptions) -> Filter:
     by_stream = options.WhichOneof("filter") == "stream_identifier"
     expression = options.stream_identifier if by_stream else options.event_type
     if expression.regex:
-        return Filter(by_stream, _matches(expression.regex))
+        return Filter(by_stream, _contains_match_of(expression.regex))
     prefixes = tuple(expression.prefix)
     return Filter(by_stream, lambda name: name.startswith(prefixes))
 
 
-def _matches(regex: str) -> Callable[[str], bool]:
+def _contains_match_of(expression: str) -> Callable[[str], bool]:
     try:
-        pattern = re.compile(_NAMED_GROUP.sub("(?P<", regex))
-    except re.error as exc:
+        # Clients write for .NET; this module is closer to it than `re`: `\p{Lu}`, `(?<name>…)`, any look-behind.
+        pattern = regex.compile(expression)
+    except (regex.error, RecursionError) as exc:
         raise CallFailed(HANDLER_FAILED) from exc
     return lambda name: pattern.search(name) is not None

@@ -26,6 +26,8 @@ def admitted(filtered: Filter, *names: str) -> list[str]:
         ("(?<first>A)b", ["Ab"]),
         ("(?<=b)A", ["bA"]),
         ("(?<!b)A", ["A", "Ab"]),
+        (r"^\p{Lu}", ["A", "Ab"]),
+        ("(?<=^b*)A", ["A", "Ab", "bA"]),
     ],
 )
 def test_expressions_mean_what_they_mean_to_a_server(regex: str, passing: list[str]) -> None:
@@ -38,9 +40,10 @@ def test_any_of_the_prefixes_will_do() -> None:
     assert admitted(filtered, "A", "Ab", "bA", "$", "$s") == ["A", "Ab", "$", "$s"]
 
 
-def test_a_bad_expression_fails_the_call() -> None:
+@pytest.mark.parametrize("regex", ["(", "(" * 3000 + ")" * 3000])
+def test_a_bad_expression_fails_the_call(regex: str) -> None:
     with pytest.raises(CallFailed) as failed:
-        parse_filter(FilterOptions(event_type=Expression(regex="(")))
+        parse_filter(FilterOptions(event_type=Expression(regex=regex)))
     assert failed.value.status == HANDLER_FAILED
 
 
