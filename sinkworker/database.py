@@ -20,7 +20,7 @@ from kurrentdbclient import exceptions as theirs
 from kurrentdbclient.client import autoreconnect, retrygrpc
 
 from sinkworker.config import Secret, without_password
-from sinkworker.errors import Fatal, Misconfigured, SinkworkerError, Stale, Unavailable
+from sinkworker.errors import Fatal, Invalid, Misconfigured, SinkworkerError, Stale, Unavailable
 from sinkworker.model import Cursor, Position, Revision
 
 TIMEOUT_S = 5.0
@@ -97,8 +97,9 @@ class Database:
     def append(self, stream: str, expected: Revision | None, events: Sequence[NewEvent]) -> Position:
         """Append all of `events` or none, at the end of a stream whose last revision is `expected` (None: no stream).
 
-        Durable on return. Raises WrongRevision when the stream ends elsewhere. After Unavailable the outcome is
-        unknown; the same events (by id) with the same expectation may be appended again, which writes them once.
+        Durable on return. Raises WrongRevision when the stream ends elsewhere, and Invalid for more at once than the
+        database takes. After Unavailable the outcome is unknown; the same events (by id) with the same expectation may
+        be appended again, which writes them once.
         """
         with self.translated(f"append to {stream}") as client:
             try:
@@ -241,6 +242,7 @@ class Database:
     def _ours(self, exc: theirs.KurrentDBClientError, what: str) -> SinkworkerError:
         """The same fault in our terms, split by what the caller can do."""
         detail = _detail(exc)
+        kind = _kind(exc)
         match exc:
             case theirs.UnauthenticatedError():
                 return Misconfigured(
@@ -262,10 +264,17 @@ class Database:
                 "InvalidPosition" in detail
             ):
                 return NoBoundary(f"KurrentDB at {self.name} could not {what}: the position is no record boundary.")
-            case theirs.StreamIsDeletedError() | theirs.StreamTombstonedError():
+            case _ if kind == "maximum-append-size-exceeded" or isinstance(exc, theirs.MaximumAppendSizeExceededError):
+                return Invalid(
+                    f"What there is to {what} is larger than KurrentDB at {self.name} takes at once: {detail}."
+                )
+            case _ if kind == "stream-deleted" or isinstance(
+                exc, theirs.StreamIsDeletedError | theirs.StreamTombstonedError
+            ):
                 return Misconfigured(
                     f"KurrentDB at {self.name} could not {what}: the stream was tombstoned.",
-                    hint="A tombstoned stream can never be written again; use another connector id.",
+                    hint="It can never be read or written again: choose another stream where a filter names it, "
+                    "another connector id where it is the connector's own.",
                 )
             case theirs.ExceptionThrownByHandlerError():
                 return ServerFault(f"KurrentDB at {self.name} failed to {what}: {detail}.")
@@ -326,6 +335,20 @@ def _stored(event: RecordedEvent) -> StoredEvent:
 
 def _detail(exc: theirs.KurrentDBClientError) -> str:
     """What the server or gRPC said, in one line without the call's dump."""
-    cause = exc.__cause__
-    text = cause.details() if isinstance(cause, grpc.Call) else str(exc)
-    return (text or type(exc).__name__).strip().splitlines()[0].rstrip(".")
+    call = _call(exc)
+    said = str(exc) if call is None else call.details()
+    text = (said or "").partition("<_")[0].strip(" \n:")
+    return (text or type(exc).__name__).splitlines()[0].rstrip(".")
+
+
+def _kind(exc: theirs.KurrentDBClientError) -> str:
+    """The server's own name of what is wrong, where it gave one; the client knows only some of them."""
+    call = _call(exc)
+    trailers = call.trailing_metadata() if call is not None else None
+    return next((str(value) for key, value in trailers or () if key == "exception"), "")
+
+
+def _call(exc: theirs.KurrentDBClientError) -> grpc.Call | None:
+    """The call that failed. The client raises its errors `from None`, which leaves only the context."""
+    origin = exc.__cause__ or exc.__context__
+    return origin if isinstance(origin, grpc.Call) else None

@@ -114,6 +114,15 @@ def test_a_body_beyond_256_kib_is_refused(api: httpx.Client, connector_id: str, 
     assert create(api, connector_id, _note="x" * (255 * 1024)).status_code == 200
 
 
+def test_settings_that_grow_beyond_one_event_are_refused(api: httpx.Client, connector_id: str) -> None:
+    create(api, connector_id)
+    parts = [{f"_note{number}": "x" * (250 * 1024)} for number in range(5)]
+    answers = [api.put(f"/connectors/{connector_id}/settings", json=part) for part in parts]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 400]
+    assert "larger than" in assert_error(answers[-1], 400, 3)["message"]
+    assert api.delete(f"/connectors/{connector_id}").status_code == 200
+
+
 def test_another_content_type_is_refused(api: httpx.Client, connector_id: str) -> None:
     """A5"""
     response = api.post(f"/connectors/{connector_id}", content="{}", headers={"content-type": "text/plain"})
