@@ -19,4 +19,9 @@ def id_faults(connector_id: str) -> list[str]:
 
 def name_faults(name: str) -> list[str]:
     """Every rule that the name breaks."""
-    return [] if 3 <= len(name) <= 50 else [f"must have 3 to 50 characters, {name!r} has {len(name)}"]
+    faults = []
+    if not 3 <= len(name) <= 50:
+        faults.append(f"must have 3 to 50 characters, {name!r} has {len(name)}")
+    if not name.strip():
+        faults.append("must not be blank")
+    return faults

@@ -94,12 +94,13 @@ def create_app(registry: Registry, notify: Callable[[str], None], unready: Calla
 
     @app.post("/connectors/{connector_id}", openapi_extra=_OBJECT_BODY)
     def create(connector_id: Id, body: Body) -> Answer:
-        name = (shapes.text_member(body, "name") or "").strip()
-        if name and (violations := naming.name_faults(name)):
+        name = shapes.text_member(body, "name") or ""
+        named = bool(name.strip())  # a blank name counts as none
+        if named and (violations := naming.name_faults(name)):
             raise InvalidArgument({"Name": violations})
         configuration = shapes.object_member(body, "configuration")
         given = flatten(configuration) if configuration else texts(shapes.object_member(body, "settings"))
-        return done(registry.create(connector_id, given, name or None))
+        return done(registry.create(connector_id, given, name if named else None))
 
     @app.put("/connectors/{connector_id}", openapi_extra=_OBJECT_BODY)
     @app.put("/connectors/{connector_id}/settings", openapi_extra=_OBJECT_BODY)

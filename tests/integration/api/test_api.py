@@ -60,8 +60,16 @@ def test_names_are_checked_and_blank_ones_are_the_id(api: httpx.Client, connecto
     """A2"""
     response = api.post(f"/connectors/{connector_id}", json={"name": "ab", "settings": SETTINGS})
     assert violations(response).keys() == {"Name"}
-    api.post(f"/connectors/{connector_id}", json={"name": " ", "settings": SETTINGS})
+    api.post(f"/connectors/{connector_id}", json={"name": " " * 4, "settings": SETTINGS})
     assert listed(api, connector_id)["name"] == connector_id
+    assert violations(api.put(f"/connectors/{connector_id}/rename", json={"name": " " * 4})).keys() == {"Name"}
+
+
+def test_a_name_is_kept_as_it_was_given(api: httpx.Client, connector_id: str) -> None:
+    assert api.post(f"/connectors/{connector_id}", json={"name": " a ", "settings": SETTINGS}).status_code == 200
+    assert listed(api, connector_id)["name"] == " a "
+    api.put(f"/connectors/{connector_id}/rename", json={"name": "b  "})
+    assert listed(api, connector_id)["name"] == "b  "
 
 
 @pytest.mark.parametrize("wrong", ["abcd", "x" * 51, "a%20b.c!"])
