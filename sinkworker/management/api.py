@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeAlias
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from sinkworker import __version__
 from sinkworker.connectors import commands, naming, settings
@@ -86,6 +87,7 @@ def create_app(registry: Registry, notify: Callable[[str], None], unready: Calla
         redoc_url=None,
         default_response_class=Json,
         responses=_ERRORS,
+        redirect_slashes=False,
     )
 
     def done(connector: Connector) -> Answer:
@@ -204,6 +206,13 @@ def _position(registry: Registry, connector: Connector) -> Position | None:
     return None if connector.deleted else registry.position(connector.id)
 
 
+def _allowed(request: Request) -> str:
+    """Every method of the request's path. The framework names those of the first route alone."""
+    routes = (route for route in request.app.routes if isinstance(route, Route))
+    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in matching for method in route.methods or ()}))
+
+
 def _answer_errors(app: FastAPI) -> None:
     """Every error in the documented body, also those that the framework finds by itself."""
 
@@ -216,7 +225,8 @@ def _answer_errors(app: FastAPI) -> None:
     async def framework(request: Request, exc: HTTPException) -> Json:
         code = {_NOT_FOUND: 5, _METHOD: 12}.get(exc.status_code, 3)
         message = f"{request.method} {request.url.path}: {exc.detail}."
-        return Json(faults.body(code, message), exc.status_code, exc.headers)
+        headers = {"Allow": _allowed(request)} if exc.status_code == _METHOD else exc.headers
+        return Json(faults.body(code, message), exc.status_code, headers)
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, exc: Exception) -> Json:

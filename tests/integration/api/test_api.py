@@ -371,7 +371,25 @@ def test_a_position_is_an_unsigned_number(api: httpx.Client, connector_id: str, 
 
 def test_what_does_not_exist_is_answered_in_the_same_shape(api: httpx.Client, connector_id: str) -> None:
     assert_error(api.get("/nothing"), 404, 5)
+    assert_error(api.get("/connectors/"), 404, 5)
     assert_error(api.get(f"/connectors/{connector_id}"), 405, 12)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "", "DELETE, POST, PUT"),
+        ("DELETE", "/settings", "GET, PUT"),
+        ("PATCH", "/configuration", "GET, PUT"),
+        ("GET", "/start", "POST"),
+    ],
+)
+def test_a_wrong_method_is_answered_with_every_right_one(
+    api: httpx.Client, connector_id: str, method: str, path: str, allowed: str
+) -> None:
+    response = api.request(method, f"/connectors/{connector_id}{path}")
+    assert_error(response, 405, 12)
+    assert response.headers["allow"] == allowed
 
 
 def test_readiness_names_what_is_down_and_nothing_else_minds(api: httpx.Client, connector_id: str) -> None:
