@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Path, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
@@ -18,7 +18,7 @@ from sinkworker.connectors.errors import InvalidArgument
 from sinkworker.connectors.lifecycle import Connector
 from sinkworker.connectors.registry import Registry
 from sinkworker.errors import SinkworkerError
-from sinkworker.management import faults, shapes
+from sinkworker.management import faults, openapi, shapes
 from sinkworker.management.shapes import Query
 from sinkworker.model import Position
 
@@ -28,27 +28,6 @@ Answer: TypeAlias = dict[str, Any]
 
 _NOT_FOUND = 404
 _METHOD = 405
-
-_ERROR = {
-    "type": "object",
-    "required": ["code", "message", "details"],
-    "properties": {
-        "code": {"type": "integer"},
-        "message": {"type": "string"},
-        "details": {"type": "array", "items": {"type": "object"}},
-    },
-}
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": meaning, "content": {"application/json": {"schema": _ERROR}}}
-    for status, meaning in {
-        400: "The request is wrong, or not possible in the connector's state",
-        404: "There is no such connector",
-        409: "A connector of this id exists",
-        500: "An internal error",
-        503: "KurrentDB does not answer",
-    }.items()
-}
-_OBJECT_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
 class Json(JSONResponse):
@@ -65,7 +44,7 @@ async def _object(request: Request) -> dict[str, Any]:
     return shapes.json_object(bytes(body), request.headers.get("content-type", ""))
 
 
-def _checked_id(connector_id: str) -> str:
+def _checked_id(connector_id: Annotated[str, Path(json_schema_extra=openapi.ID)]) -> str:
     if violations := naming.id_faults(connector_id):
         raise InvalidArgument({"ConnectorId": violations})
     return connector_id
@@ -73,6 +52,7 @@ def _checked_id(connector_id: str) -> str:
 
 Body = Annotated[dict[str, Any], Depends(_object)]
 Id = Annotated[str, Depends(_checked_id)]
+At = Annotated[str, Path(json_schema_extra=openapi.POSITION)]
 
 
 def create_app(registry: Registry, notify: Callable[[str], None], unready: Callable[[], list[str]]) -> FastAPI:
@@ -86,7 +66,7 @@ def create_app(registry: Registry, notify: Callable[[str], None], unready: Calla
         docs_url=None,
         redoc_url=None,
         default_response_class=Json,
-        responses=_ERRORS,
+        responses=openapi.ERRORS,
         redirect_slashes=False,
     )
 
@@ -94,7 +74,7 @@ def create_app(registry: Registry, notify: Callable[[str], None], unready: Calla
         notify(connector.id)
         return {}
 
-    @app.post("/connectors/{connector_id}", openapi_extra=_OBJECT_BODY)
+    @app.post("/connectors/{connector_id}", openapi_extra=openapi.CREATE)
     def create(connector_id: Id, body: Body) -> Answer:
         name = shapes.text_member(body, "name") or ""
         named = bool(name.strip())  # a blank name counts as none
@@ -104,12 +84,12 @@ def create_app(registry: Registry, notify: Callable[[str], None], unready: Calla
         given = flatten(configuration) if configuration else texts(shapes.object_member(body, "settings"))
         return done(registry.create(connector_id, given, name if named else None))
 
-    @app.put("/connectors/{connector_id}", openapi_extra=_OBJECT_BODY)
-    @app.put("/connectors/{connector_id}/settings", openapi_extra=_OBJECT_BODY)
+    @app.put("/connectors/{connector_id}", openapi_extra=openapi.SETTINGS)
+    @app.put("/connectors/{connector_id}/settings", openapi_extra=openapi.SETTINGS)
     def reconfigure(connector_id: Id, body: Body) -> Answer:
         return done(registry.reconfigure(connector_id, texts(body)))
 
-    @app.put("/connectors/{connector_id}/configuration", openapi_extra=_OBJECT_BODY)
+    @app.put("/connectors/{connector_id}/configuration", openapi_extra=openapi.CONFIGURATION)
     def reconfigure_nested(connector_id: Id, body: Body) -> Answer:
         return done(registry.reconfigure(connector_id, flatten(body)))
 
@@ -117,13 +97,13 @@ def create_app(registry: Registry, notify: Callable[[str], None], unready: Calla
     def delete(connector_id: Id) -> Answer:
         return done(registry.delete(connector_id))
 
-    @app.post("/connectors/{connector_id}/start")
+    @app.post("/connectors/{connector_id}/start", openapi_extra=openapi.START)
     def start(connector_id: Id, request: Request) -> Answer:
         asked = Query(request.query_params.multi_items()).texts("start.position")
         return done(registry.start(connector_id, shapes.position_of(asked[-1]) if asked else None))
 
     @app.post("/connectors/{connector_id}/start/{position}")
-    def start_at(connector_id: Id, position: str) -> Answer:
+    def start_at(connector_id: Id, position: At) -> Answer:
         return done(registry.start(connector_id, shapes.position_of(position)))
 
     @app.post("/connectors/{connector_id}/reset")
@@ -131,14 +111,14 @@ def create_app(registry: Registry, notify: Callable[[str], None], unready: Calla
         return done(registry.reset(connector_id))
 
     @app.post("/connectors/{connector_id}/reset/{position}")
-    def reset_to(connector_id: Id, position: str) -> Answer:
+    def reset_to(connector_id: Id, position: At) -> Answer:
         return done(registry.reset(connector_id, shapes.position_of(position)))
 
     @app.post("/connectors/{connector_id}/stop")
     def stop(connector_id: Id) -> Answer:
         return done(registry.stop(connector_id))
 
-    @app.put("/connectors/{connector_id}/rename", openapi_extra=_OBJECT_BODY)
+    @app.put("/connectors/{connector_id}/rename", openapi_extra=openapi.RENAME)
     def rename(connector_id: Id, body: Body) -> Answer:
         name = shapes.text_member(body, "name") or ""
         if violations := naming.name_faults(name):
@@ -146,7 +126,7 @@ def create_app(registry: Registry, notify: Callable[[str], None], unready: Calla
         registry.rename(connector_id, name)
         return {}
 
-    @app.get("/connectors")
+    @app.get("/connectors", openapi_extra=openapi.LIST)
     def list_connectors(request: Request) -> Answer:
         return _list(registry, Query(request.query_params.multi_items()))
 

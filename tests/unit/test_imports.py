@@ -41,6 +41,7 @@ PURE = (
     "connectors/patterns.py",
     "connectors/streams.py",
     "source/filters.py",
+    "management/openapi.py",
     "management/shapes.py",
     "management/faults.py",
 )

@@ -404,6 +404,42 @@ def test_a_port_in_use_is_said_in_a_sentence(api: httpx.Client, config: Config) 
         ApiServer(config).run(threading.Event())
 
 
-def test_the_api_describes_itself(api: httpx.Client) -> None:
-    document = api.get("/openapi.json").json()
-    assert "/connectors/{connector_id}/start/{position}" in document["paths"]
+def parameters(operation: dict[str, Any]) -> dict[str, Any]:
+    return {each["name"]: each["schema"] for each in operation["parameters"]}
+
+
+def test_the_api_describes_what_it_takes(api: httpx.Client) -> None:
+    paths = api.get("/openapi.json").json()["paths"]
+    start = paths["/connectors/{connector_id}/start/{position}"]["post"]
+    wanted = {"minLength": 5, "maxLength": 50, "pattern": "^[A-Za-z0-9_-]*$"}
+    assert parameters(start)["connector_id"].items() >= wanted.items()
+    position = {"type": "integer", "format": "uint64", "minimum": 0}
+    assert parameters(start)["position"].items() >= position.items()
+    assert parameters(paths["/connectors/{connector_id}/start"]["post"])["start.position"] == position
+    rename = paths["/connectors/{connector_id}/rename"]["put"]["requestBody"]["content"]["application/json"]["schema"]
+    assert rename["properties"]["name"].items() >= {"minLength": 3, "maxLength": 50}.items()
+
+
+def test_every_described_parameter_of_the_list_is_known_to_it(api: httpx.Client) -> None:
+    """§1.3"""
+    described = parameters(api.get("/openapi.json").json()["paths"]["/connectors"]["get"])
+    texts = {"instanceTypeName", "connectorId"}
+    assert described.keys() == texts | {
+        "state",
+        "includeSettings",
+        "includeConfiguration",
+        "showDeleted",
+        "page",
+        "pageSize",
+        "paging.page",
+        "paging.pageSize",
+    }
+    for name in described.keys() - texts:
+        assert_error(api.get("/connectors", params={name: "?"}), 400, 3)
+    for state in described["state"]["items"]["enum"]:
+        assert api.get("/connectors", params={"state": state}).status_code == 200
+
+
+def test_no_answer_is_described_that_is_never_given(api: httpx.Client) -> None:
+    operations = [each for path in api.get("/openapi.json").json()["paths"].values() for each in path.values()]
+    assert all("422" not in operation["responses"] for operation in operations)
