@@ -304,11 +304,11 @@ class _Reader:
 
     def default_headers(self) -> dict[str, str]:
         prefix = "defaultheaders:"
-        return {
-            key[len(prefix) :]: value
-            for key, value in self._settings.items()
-            if key.lower().startswith(prefix) and len(key) > len(prefix)
-        }
+        headers = {key[len(prefix) :]: value for key, value in self._settings.items() if key.lower().startswith(prefix)}
+        for name in headers:
+            if not name or _CONTROL.search(name):
+                self.fault(f"defaultHeaders:{name}", "must name a header, without control characters")
+        return headers
 
     def key(self) -> KeySettings:
         enabled = self.boolean("partitionKeyExtraction:enabled", False)
@@ -400,6 +400,7 @@ def _topic_fault(topic: str) -> str | None:
     return None
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SERVER = re.compile(r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+)(:\d{1,5})?")
 
 

@@ -72,7 +72,7 @@ class HeaderBuilder:
             ("esdb-record-schema-type", _schema_type(facts["content-type"], values)),
         ]
         for name, value in values.items():
-            if self._ignore_system and name[:1] == "$":
+            if (self._ignore_system and name[:1] == "$") or "\0" in name:  # at NUL librdkafka would cut the name
                 continue
             text = value if type(value) is str else event_metadata.as_text(value)
             if text is not None:

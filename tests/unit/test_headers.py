@@ -92,6 +92,10 @@ def test_nulls_are_skipped() -> None:
     assert "esdb-record-headers-x" not in headers(b'{"x": null}')
 
 
+def test_a_name_that_kafka_would_get_cut_is_skipped() -> None:
+    assert len(headers(b'{"a\\u0000b": "1", "\\u0000": "2"}')) == 11
+
+
 @pytest.mark.parametrize("metadata", [b"\xff\xfe", b"[1]", b'"text"', b"{", b"7"])
 def test_metadata_that_is_no_object_gives_no_headers(metadata: bytes) -> None:
     assert len(headers(metadata)) == 11

@@ -109,6 +109,11 @@ def test_every_fault_is_named_under_its_documented_key() -> None:
     assert raised.value.exit_code == 2
 
 
+@pytest.mark.parametrize("name", ["", "a\0b", "\n", "a\x7f", "\x85"])
+def test_a_default_header_needs_a_name_without_control_characters(name: str) -> None:
+    assert faults(**{f"DefaultHeaders:{name}": "x"}).keys() == {f"defaultHeaders:{name}"}
+
+
 def test_unknown_and_unused_keys_change_nothing() -> None:
     """A27, A55"""
     assert given(**{"_topic": "x", "resilience:enabled": "true", "subscription:nodeAffinity": "any"}) == given()
