@@ -42,6 +42,13 @@ class State(StrEnum):
     STOPPED = "CONNECTOR_STATE_STOPPED"
 
 
+class Unreadable(Fatal):
+    """What the database has of a connector cannot be understood."""
+
+    code = "connector-unreadable"
+    exit_code = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """An event that is to be written: its type and what is its own of the data."""
@@ -134,17 +141,27 @@ class Connector:
         return self.deleted_at is not None
 
 
-def apply(connector: Connector | None, fact: Fact) -> Connector | None:
-    """The connector after one more event. An event before its creation, or of an unknown type, changes nothing else.
+OURS = frozenset(EventType)
 
-    Raises Fatal for an event that a newer release wrote.
+
+def apply(connector: Connector | None, fact: Fact) -> Connector | None:
+    """The connector after one more event of ours. One before its creation changes nothing.
+
+    Raises Unreadable for an event that a newer release wrote, or that is not as any release writes it.
     """
     version = fact.data.get("version")
     if version != VERSION:
-        raise Fatal(
+        raise Unreadable(
             f"Event {fact.revision} ({fact.type}) has version {version}, this release knows {VERSION}.",
             hint="Every process must run the same release of sinkworker, the newest that ever ran here.",
         )
+    try:
+        return _applied(connector, fact)
+    except (KeyError, ValueError, TypeError, AttributeError) as exc:
+        raise Unreadable(f"Event {fact.revision} ({fact.type}) is damaged: {type(exc).__name__} {exc}.") from exc
+
+
+def _applied(connector: Connector | None, fact: Fact) -> Connector | None:
     at = datetime.fromisoformat(fact.data["time"])
     if fact.type == EventType.CREATED:
         return _created(fact, at)

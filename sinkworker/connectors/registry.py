@@ -6,6 +6,7 @@ other processes' writes; what was read before is kept, so a read costs what is n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +19,13 @@ from kurrentdbclient import NewEvent
 from sinkworker.connectors import commands, lifecycle, streams
 from sinkworker.connectors.configuration import amended
 from sinkworker.connectors.errors import FailedPrecondition
-from sinkworker.connectors.lifecycle import Change, Connector, EventType, Fact
+from sinkworker.connectors.lifecycle import Change, Connector, EventType, Fact, Unreadable
 from sinkworker.connectors.settings import parse, refuse_secrets
 from sinkworker.database import Database, StoredEvent, WrongRevision
 from sinkworker.errors import Stale
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision
+
+log = logging.getLogger(__name__)
 
 REGISTERED = "$sinkworker-registered"
 """Type of the index's events."""
@@ -45,6 +48,7 @@ class _Entry:
     """One event of the index; its place is its revision."""
 
     connector_id: str
+    """Empty for an event that is not ours."""
     event_id: str
 
 
@@ -59,24 +63,43 @@ class Registry:
         # Snapshots, replaced whole: a reader that loses a race reads a little more the next time, nothing worse.
         self._known: dict[str, _Known] = {}
         self._index: tuple[_Entry, ...] = ()
+        self._said: set[str] = set()
 
     # reading
 
     def get(self, connector_id: str) -> Connector | None:
-        """The connector as it is now, also a deleted one; None where none of that id was ever created."""
+        """The connector as it is now, also a deleted one; None where none of that id was ever created.
+
+        Raises Unreadable where its stream holds what no release of ours writes, or only a newer one.
+        """
         return self._read(connector_id).connector
 
     def all(self) -> list[Connector]:
-        """Every connector, deleted ones too, in the order of creation."""
-        found = (self.get(entry.connector_id) for entry in self._entries())
-        return [connector for connector in found if connector is not None]
+        """Every connector, deleted ones too, in the order of creation. Says once of each that cannot be read, why."""
+        found: list[Connector] = []
+        for entry in self._entries():
+            if not entry.connector_id:
+                continue
+            try:
+                connector = self.get(entry.connector_id)
+            except Unreadable as exc:
+                if str(exc) not in self._said:
+                    self._said.add(str(exc))
+                    log.error("%s The others go on.", exc, extra={"connector": entry.connector_id})
+                continue
+            if connector is not None:
+                found.append(connector)
+        return found
 
     def position(self, connector_id: str) -> Position | None:
         """The log position of the connector's last checkpoint, None where it has none."""
         event = self._database.last_event(streams.checkpoints(connector_id))
         if event is None or event.type != streams.CHECKPOINT_TYPE:
             return None
-        return Position(int(orjson.loads(event.data)["logPosition"]))
+        try:
+            return Position(int(orjson.loads(event.data)["logPosition"]))
+        except (KeyError, ValueError, TypeError):
+            return None  # not written by us
 
     # what people ask for
 
@@ -272,8 +295,7 @@ class Registry:
                 events = overlap
         known = known or _Known(None, Revision(-1), "")
         for event in events:
-            fact = Fact(event.type, orjson.loads(event.data), event.revision, event.id)
-            known = _Known(lifecycle.apply(known.connector, fact), event.revision, event.id)
+            known = _Known(_folded(known.connector, event), event.revision, event.id)
         if known.revision >= 0:
             self._known[connector_id] = known
         return known
@@ -290,7 +312,7 @@ class Registry:
                 entries, new = (), self._database.read_stream(streams.INDEX)
             else:
                 new = overlap
-        entries += tuple(_Entry(orjson.loads(event.data)["connectorId"], event.id) for event in new)
+        entries += tuple(_Entry(_registered_id(event), event.id) for event in new)
         self._index = entries
         return entries
 
@@ -307,6 +329,30 @@ class Registry:
             except WrongRevision:
                 continue
         raise Stale(f"The index of connectors was changed by others {ATTEMPTS} times in a row.")
+
+
+def _folded(connector: Connector | None, event: StoredEvent) -> Connector | None:
+    """The connector after one more event of its stream. What others wrote there is passed over."""
+    if event.type not in lifecycle.OURS:
+        return connector
+    try:
+        data = orjson.loads(event.data)
+        if not isinstance(data, dict):
+            raise ValueError("it is no JSON object")
+        return lifecycle.apply(connector, Fact(event.type, data, event.revision, event.id))
+    except ValueError as exc:
+        raise Unreadable(f"Event {event.revision} of the stream {event.stream} is damaged: {exc}.") from exc
+    except Unreadable as exc:
+        raise Unreadable(f"{event.stream}: {exc.message}", hint=exc.hint) from exc
+
+
+def _registered_id(event: StoredEvent) -> str:
+    if event.type != REGISTERED:
+        return ""
+    try:
+        return str(orjson.loads(event.data)["connectorId"])
+    except (KeyError, ValueError, TypeError):
+        return ""
 
 
 def _before(revision: Revision) -> Revision | None:

@@ -13,7 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sinkworker.errors import Stale
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, SettingsId
+
+
+class Damaged(Stale):
+    """What the store holds of the connector is not as any transition leaves it. A takeover discards it."""
+
+    code = "ledger-damaged"
+
 
 FIRST_RESEND_MS = 5_000
 """A lane that waits unclaimed is sent again after this long, then after twice as long each time."""
@@ -146,7 +154,8 @@ class Ledger(Protocol):
 
         Lane progress survives only within its generation and layout (R3); the farther of what is kept and what is
         given (stored in KurrentDB at the last stop) counts. Raises Stale unless the epoch is newer than the ledger's,
-        or the tenure discards what a ledger of another generation knows. Raises Full where there is no room.
+        or the tenure discards what a ledger of another generation knows. A damaged ledger counts as an empty one.
+        Raises Full where there is no room.
         """
 
     def dispatch(self, epoch: Epoch, counter: int, frontier: Cursor, batches: Sequence[Batch]) -> Survey:

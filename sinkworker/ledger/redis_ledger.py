@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import redis
 from redis.commands.core import Script
@@ -15,6 +16,7 @@ from sinkworker.ledger.contract import (
     Batch,
     Claim,
     Closed,
+    Damaged,
     Granted,
     Reaped,
     Survey,
@@ -56,6 +58,27 @@ REFUSALS = {
 """Every word that a script may answer instead of OK, but for FORMAT. Each means Stale."""
 
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _readable(transition: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Turns what an answer that makes no sense comes to into Damaged."""
+
+    @functools.wraps(transition)
+    def read(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return transition(*args, **kwargs)
+        except (ValueError, TypeError, AttributeError, KeyError) as exc:
+            raise Damaged(f"The ledger in Redis is damaged: {exc}.") from exc
+
+    return read
+
+
+SCRIPT_FAULTS = ("WRONGTYPE", "attempt to ", "bad argument ")
+"""What Redis and Lua say of a script that met values which no transition leaves."""
+
+
 class RedisLedger:
     """One connector's ledger in Redis, for any number of processes.
 
@@ -87,8 +110,17 @@ class RedisLedger:
         ]
         for lane, cursor in progress.items():
             args += (lane, cursor.encode())
-        answer = self._call("takeover", *args)
-        return Taken(counter=0, progress=_progress(answer))
+        try:
+            return self._take_over(*args)
+        except Damaged:
+            # Redis holds no truth: what nobody can read is as good as lost (R1).
+            with translated():
+                self._redis.unlink(*self.keys.values())
+            return self._take_over(*args)
+
+    @_readable
+    def _take_over(self, *args: str | int) -> Taken:
+        return Taken(counter=0, progress=_progress(self._call("takeover", *args)))
 
     def _check_eviction(self) -> None:
         # R1: what an evicting Redis loses would be noticed, but it would lose it again and again. A server that
@@ -101,6 +133,7 @@ class RedisLedger:
                 hint="Set maxmemory-policy to noeviction, or use a Redis of its own.",
             )
 
+    @_readable
     def dispatch(self, epoch: Epoch, counter: int, frontier: Cursor, batches: Sequence[Batch]) -> Survey:
         args: list[str | int | bytes] = [epoch, counter, frontier.encode(), contract.FIRST_RESEND_MS]
         for batch in batches:
@@ -120,21 +153,25 @@ class RedisLedger:
     def advance(self, epoch: Epoch, counter: int, frontier: Cursor) -> Survey:
         return self.dispatch(epoch, counter, frontier, ())
 
+    @_readable
     def quiesce(self, epoch: Epoch) -> int:
         return int(self._call("quiesce", epoch)[0])
 
+    @_readable
     def close(self, epoch: Epoch) -> Closed:
         watermark, failure, *progress = self._call("close", epoch)
         return Closed(Cursor.decode(watermark.decode()), _progress(progress), failure.decode())
 
     # -- the worker's transitions
 
+    @_readable
     def claim(self, epoch: Epoch, activation: Activation, token: str) -> Granted:
         layout, settings = self._call("claim", epoch, activation.lane, activation.number, token, self._lease_ms)
         return Granted(
             Claim(epoch, activation.lane, token), Layout.decode(layout.decode()), SettingsId(settings.decode())
         )
 
+    @_readable
     def next(self, claim: Claim, after: int, limit: int) -> list[Batch]:
         answer = self._call("next", *self._held(claim), after, limit)
         return _batches(claim.lane, answer)
@@ -142,12 +179,14 @@ class RedisLedger:
     def ack(self, claim: Claim, number: int) -> None:
         self._call("ack", *self._held(claim), self.wake_channel, 0, 0, number)
 
+    @_readable
     def ack_and_next(self, claim: Claim, numbers: Sequence[int], after: int, limit: int) -> list[Batch]:
         if not numbers:
             return self.next(claim, after, limit)
         answer = self._call("ack", *self._held(claim), self.wake_channel, after, limit, *numbers)
         return _batches(claim.lane, answer)
 
+    @_readable
     def release(self, claim: Claim) -> Activation | None:
         (number,) = self._call(
             "release", claim.epoch, claim.lane, claim.token, contract.FIRST_RESEND_MS, self.wake_channel
@@ -165,6 +204,7 @@ class RedisLedger:
 
     # -- the coordinator's transitions
 
+    @_readable
     def reap(self) -> Reaped:
         activations, expired, epoch = self._call("reap", contract.FIRST_RESEND_MS, contract.LONGEST_RESEND_MS)
         return Reaped(
@@ -174,6 +214,13 @@ class RedisLedger:
         )
 
     def watermark(self) -> Watermark | None:
+        try:
+            return self._watermark()
+        except Damaged:
+            return None
+
+    @_readable
+    def _watermark(self) -> Watermark | None:
         word, *answer = self._ask("watermark")
         if word != b"OK":
             return None
@@ -191,9 +238,9 @@ class RedisLedger:
     # -- how a script is asked
 
     def _call(self, transition: str, *args: str | int | bytes) -> list[Any]:
-        """What follows OK in a transition's answer. Raises Stale for every other word."""
+        """What follows OK in a transition's answer. Raises Stale for every other word, KeyError for one of garbage."""
         word, *answer = self._ask(transition, *args)
-        if word == b"FORMAT":
+        if word == b"FORMAT" and answer[0].isdigit():
             raise Misconfigured(
                 f"The ledger of {self._connector_id} in Redis was written by another release "
                 f"(format {answer[0].decode()}).",
@@ -206,7 +253,12 @@ class RedisLedger:
 
     def _ask(self, transition: str, *args: str | int | bytes) -> list[Any]:
         with translated():
-            answer: list[Any] = self._scripts[transition](keys=list(self.keys.values()), args=args)
+            try:
+                answer: list[Any] = self._scripts[transition](keys=list(self.keys.values()), args=args)
+            except redis.ResponseError as exc:
+                if not any(fault in str(exc) for fault in SCRIPT_FAULTS):
+                    raise
+                raise Damaged(f"The ledger in Redis is damaged: {exc}.") from exc
         return answer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections.abc import Iterator
@@ -276,3 +277,31 @@ def test_of_many_who_claim_a_lane_at_once_one_gets_it(redis_server: RedisServer,
     for thread in threads:
         thread.join()
     assert len(granted) == 1
+
+
+@pytest.mark.parametrize("key", ["state", "lanes", "batches", "payloads", "progress"])
+@pytest.mark.parametrize("damage", ["another type", "garbage in every field"])
+def test_a_damaged_ledger_is_noticed_and_taken_over_as_an_empty_one(
+    redis_world: RedisWorld, key: str, damage: str
+) -> None:
+    ledger, name = redis_world.redis_ledger, redis_world.redis_ledger.keys[key]
+    survey, _ = work(ledger)
+    if damage == "another type":
+        redis_world.client.delete(name)
+        redis_world.client.set(name, "garbage")
+    else:
+        for field in redis_world.client.hkeys(name):
+            redis_world.client.hset(name, field, "garbage")
+    watermark = ledger.watermark()
+    assert watermark is None or watermark.cursor == cursor(1)
+    for call in (
+        lambda: ledger.dispatch(EPOCH, survey.counter, cursor(9), [batch(1, 3, 9)]),
+        lambda: ledger.close(EPOCH),
+    ):
+        with contextlib.suppress(Stale):
+            call()
+    taken = ledger.takeover(tenure(9), cursor(5), {})
+    assert ledger.dispatch(Epoch(9), taken.counter, cursor(9), [batch(1, 5, 9)]).mailboxes == {1: 1}
+    found = ledger.watermark()
+    assert found is not None
+    assert found.cursor == cursor(5)
