@@ -12,7 +12,7 @@ import pytest
 
 from sinkworker.checkpoint.store import CheckpointStore
 from sinkworker.checkpoint.watch import Watch
-from sinkworker.connectors.lifecycle import Connector, EventType
+from sinkworker.connectors.lifecycle import Connector
 from sinkworker.connectors.registry import Registry
 from sinkworker.database import StoredEvent
 from sinkworker.delivery.window import InFlight, Window
@@ -22,6 +22,7 @@ from sinkworker.ledger.memory import Lane, MemoryLedger, State
 from sinkworker.model import Cursor, Epoch, LaneNumber
 from sinkworker.scheduling.lanes import Lanes
 from sinkworker.scheduling.tenure import ActiveTenure, Means
+from tests.unit.simulation import test_scenarios
 from tests.unit.simulation.kafka import Outlet
 from tests.unit.simulation.world import CLEAN, LEASE_MS, Faults, Rules, World
 
@@ -124,16 +125,9 @@ class EpochFromTheLedger(ActiveTenure):
         self.epoch = Epoch(1 if found is None else found.epoch + 1)
 
 
-class TakesAnyEpoch(Registry):
-    """What has to give way before epochs can come from the ledger."""
-
-    def _report(self, connector_id: str, epoch: Epoch, type: EventType, **data: Any) -> Connector:
-        connector = self.get(connector_id)
-        assert connector is not None
-        return super()._report(connector_id, connector.epoch, type, **data)
-
-    def epoch_event_is_intact(self, connector_id: str, epoch: Epoch, event_id: str) -> bool:
-        return True
+class ChecksNoDatabase(ActiveTenure):
+    def _check_database(self, cursor: Cursor) -> None:
+        """R8 is not kept."""
 
 
 class PurgedAndKept(Outlet):
@@ -173,10 +167,6 @@ BROKEN = {
     "progress is kept over a generation (R3)": (Rules(ledger=ProgressKept), RESETS),
     "checkpoints of an old generation count (R3)": (Rules(store=OldCheckpointsCount), RESETS),
     "a late checkpoint of an old generation (R3)": (Rules(watch=WritesForAnyGeneration), RESETS),
-    "epochs come from the ledger (R4)": (
-        Rules(tenure=EpochFromTheLedger, registry=TakesAnyEpoch, watch=WritesForAnyGeneration),
-        DOUBLES,
-    ),
     "a purged producer is used again (R5)": (Rules(outlet=PurgedAndKept), REFUSES),
     "checkpoints are forced (R8)": (Rules(checks_expectation=False), DOUBLES),
     "progress is not stored at a stop (R9)": (Rules(registry=ProgressNotStored), CLEAN),
@@ -202,3 +192,13 @@ def test_a_broken_rule_is_noticed(name: str) -> None:
         if faults is CLEAN and world.duplicates:
             return  # P3
     pytest.fail(f"{PATIENCE} schedules did not notice: {name}")
+
+
+def test_epochs_that_come_from_the_ledger_are_noticed() -> None:
+    with pytest.raises(AssertionError):
+        test_scenarios.roll_redis_back(EpochFromTheLedger)
+
+
+def test_a_database_that_is_not_checked_is_noticed() -> None:
+    with pytest.raises(AssertionError):
+        test_scenarios.restore_database(ChecksNoDatabase)

@@ -201,26 +201,11 @@ class Scheduler:
 
     def run(self, actor: Actor) -> None:
         world = self.world
-        database = world.database(actor)
-        registry = world.rules.registry(database)  # type: ignore[arg-type]  # what the registry needs of a database
-        means = Means(
-            registry=registry,
-            database=database,  # type: ignore[arg-type]
-            ledger=Ledger(world, actor),
-            enqueue=world.enqueue,
-            limits=LIMITS,
-            subscribe=lambda wanted, after, _: database.subscribe(
-                wanted, after, world.chance, world.maybe_lose_connection
-            ),
-            topic=lambda settings, _: Topic(settings.topic, PARTITIONS, 1_000_000),
-            default_servers="broker:9092",
-            drain_timeout_s=DRAIN_S,
-            instance="scheduler",
-        )
+        means = world.means(world.database(actor), Ledger(world, actor))
         while not self.told_to_stop:
             actor.pause()
             with contextlib.suppress(SinkworkerError):
-                connector = registry.get(ID)
+                connector = means.registry.get(ID)
                 assert connector is not None
                 if connector.should_run or connector.state is State.DEACTIVATING:
                     self.serve(actor, means, connector)
@@ -356,6 +341,24 @@ class World:
         found = Database(self.store, lambda: self.cross(actor), on_append=self._check_append)
         found.checks_expectation = self.rules.checks_expectation
         return found
+
+    def means(self, database: Database, ledger: Any) -> Means:
+        """What a scheduler process works with."""
+        given: Any = database
+        return Means(
+            registry=self.rules.registry(given),
+            database=given,
+            ledger=ledger,
+            enqueue=self.enqueue,
+            limits=LIMITS,
+            subscribe=lambda wanted, after, _: database.subscribe(
+                wanted, after, self.chance, self.maybe_lose_connection
+            ),
+            topic=lambda settings, _: Topic(settings.topic, PARTITIONS, 1_000_000),
+            default_servers="broker:9092",
+            drain_timeout_s=DRAIN_S,
+            instance="scheduler",
+        )
 
     def enqueue(self, connector_id: str, epoch: Epoch, activations: Sequence[Activation]) -> None:
         for activation in activations:
@@ -532,16 +535,16 @@ class World:
             self.now_s += 0.02
             if self._is_done():
                 return
-        raise Violation(f"stuck: {self.connector.state}, the checkpoint stands at {self._checkpoint().commit}")
+        raise Violation(f"stuck: {self.connector.state}, the checkpoint stands at {self.checkpoint().commit}")
 
     def _is_done(self) -> bool:
         generation = self.connector.generation
         if generation is None or self.connector.state is not State.RUNNING or self.queue:
             return False
         wanted = self._wanted(generation.start)
-        return not wanted or self._checkpoint() >= wanted[-1].cursor
+        return not wanted or self.checkpoint() >= wanted[-1].cursor
 
-    def _checkpoint(self) -> Cursor:
+    def checkpoint(self) -> Cursor:
         generation = self.connector.generation
         mine = [] if generation is None else self._checkpoints(generation.id)
         return max(mine, default=Cursor.BEGINNING)

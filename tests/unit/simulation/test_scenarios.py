@@ -1,0 +1,72 @@
+"""Turns of fate that random schedules meet too seldom, or not at all, over the same doubles."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from sinkworker.connectors.lifecycle import State
+from sinkworker.model import Cursor
+from sinkworker.scheduling.tenure import ActiveTenure
+from tests.builders import tenure as tenure_of
+from tests.unit.simulation.database import Database
+from tests.unit.simulation.world import ID, NO_FAULTS, PREFIX, Faults, Rules, Violation, World
+
+
+def test_a_redis_that_is_rolled_back_hands_out_no_epoch_twice() -> None:
+    roll_redis_back(ActiveTenure)
+
+
+def roll_redis_back(tenure: type[ActiveTenure]) -> None:
+    world = World(0, NO_FAULTS)
+    with world.at_work():
+        before = world.ledger.snapshot()
+        first = begun(world, tenure)
+        world.ledger.restore(before)
+        second = begun(world, tenure)
+    assert second.epoch > first.epoch  # R4
+
+
+def begun(world: World, tenure: type[ActiveTenure]) -> ActiveTenure:
+    database = Database(world.store, lambda: None, on_append=lambda _: None)
+    made = tenure(world.means(database, world.ledger), ID, threading.Event())
+    made.prepare(world.connector)
+    made.take_over()
+    world.ledger.takeover(tenure_of(made.epoch), Cursor.BEGINNING, {})
+    return made
+
+
+def test_a_restored_database_stops_the_connector_with_that_reason() -> None:
+    restore_database(ActiveTenure)
+
+
+def restore_database(tenure: type[ActiveTenure]) -> None:
+    world = World(0, NO_FAULTS, Rules(tenure=tenure))
+    with world.at_work():
+        until(world, lambda: world.connector.state is State.RUNNING)
+        backup = copy.deepcopy(world.store)
+        last = append(world, "lost", 20)
+        until(world, lambda: world.checkpoint().commit >= last)
+        world.store.log, world.store.streams = backup.log, backup.streams
+        append(world, "other", 5)
+        world.faults = Faults(lost_connection=0.5)
+        with pytest.raises(Violation, match="database-restored"):  # R8
+            until(world, lambda: False)
+
+
+def append(world: World, kind: str, count: int) -> int:
+    """Append so many records; the position of the last."""
+    for number in range(count):
+        event = world.store.append(f"{PREFIX}{number % 3}", "Requested", b"{}", b"", f"{kind}-{number}")
+    return event.commit
+
+
+def until(world: World, condition: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        world.step()
+    raise AssertionError("it did not come true")
