@@ -53,7 +53,7 @@ def _settings() -> dict[str, Any]:
         "task_serializer": "json",
         "accept_content": ["json"],  # never pickle
         "task_ignore_result": True,
-        "worker_pool": "prefork",
+        "worker_pool": "tasks.pool:Pool",
         # One activation at a time and none waiting behind it, where another worker could not have it.
         "worker_concurrency": 1,
         "worker_prefetch_multiplier": 1,
