@@ -9,8 +9,10 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any
 
+from billiard import active_children
 from celery import Celery, signals
 
 from sinkworker import config, logs, process
@@ -19,6 +21,8 @@ from sinkworker.local import addresses
 
 QUEUE = "sinkworker"
 DEFAULT_NODE = "celery@"
+STOP_S = 1.5
+"""What stopping may take beyond the drain."""
 
 app = Celery("sinkworker", include=["tasks.produce"])
 
@@ -114,8 +118,21 @@ def _say_purpose(sender: Any, **_: Any) -> None:
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def _tell_children(**_: Any) -> None:
-    _told_to_stop[0] = 1
+def _begin_to_stop(**_: Any) -> None:
+    if not _told_to_stop[0]:
+        _told_to_stop[0] = 1
+        threading.Thread(target=_leave_in_time, name="stop", daemon=True).start()
+
+
+def _leave_in_time() -> None:
+    """The end of a stop that waits for a server: by then the children have drained, or never will.
+
+    Celery's calls to a Redis that does not answer end after `socket_timeout` each, and a stop makes several.
+    """
+    patience_s = config.load(config.environment()).drain_timeout_s + STOP_S
+    time.sleep(patience_s)
+    logging.getLogger("sinkworker").warning("not through with stopping after %g s: leaving at once", patience_s)
+    os._exit(1 if active_children() else 0)
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
