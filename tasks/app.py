@@ -10,14 +10,18 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from typing import Any
 
 from billiard import active_children
+from billiard.util import get_logger
 from celery import Celery, signals
+from celery.exceptions import CPendingDeprecationWarning
 
 from sinkworker import config, logs, process
 from sinkworker.errors import SinkworkerError
 from sinkworker.local import addresses
+from tasks import noise
 
 QUEUE = "sinkworker"
 DEFAULT_NODE = "celery@"
@@ -65,6 +69,7 @@ def _settings() -> dict[str, Any]:
         # The ledger knows better than Celery when an activation whose process died is to be sent again.
         "task_reject_on_worker_lost": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_enable_prefetch_count_reduction": False,  # from one
         "worker_send_task_events": True,
         "task_send_sent_event": True,
         "worker_redirect_stdouts": False,
@@ -99,7 +104,15 @@ app.add_defaults(_settings)
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]  # Celery ships no annotations
 def _set_up_logging(**_: Any) -> None:
-    logs.setup(_configured().log_level, "worker")
+    level = _configured().log_level
+    logs.setup(level, "worker")
+    handlers = logging.getLogger().handlers
+    if level != "DEBUG":
+        for handler in handlers:
+            handler.addFilter(noise.OneLine())
+    pool_log = get_logger()
+    pool_log.handlers[:] = handlers  # it does not propagate
+    pool_log.setLevel(level if level == "DEBUG" else logging.WARNING)
     # Two lines for each activation: Flower shows them better.
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
@@ -110,6 +123,12 @@ def _name_node(instance: Any, **_: Any) -> None:
     """A node name of its own for every worker process, so that `honcho start -c worker=4` needs no options."""
     if instance.hostname.startswith(DEFAULT_NODE):
         instance.hostname = f"worker-{os.getpid()}@{socket.gethostname()}"
+
+
+@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def _omit_announcements(**_: Any) -> None:
+    """Setting up its logs, Celery turns warnings on that tell of its next release at every lost connection."""
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
