@@ -21,7 +21,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from sinkworker import config, logs, process
 from sinkworker.errors import SinkworkerError
 from sinkworker.local import addresses
-from tasks import noise
+from tasks import noise, transport
 
 QUEUE = "sinkworker"
 DEFAULT_NODE = "celery@"
@@ -29,6 +29,7 @@ STOP_S = 1.5
 """What stopping may take beyond the drain."""
 
 app = Celery("sinkworker", include=["tasks.produce"])
+transport.register()
 
 _told_to_stop = mmap.mmap(-1, 1)
 """One byte shared with the pool's children by the fork: set once the worker has been told to stop."""
@@ -62,6 +63,7 @@ def _settings() -> dict[str, Any]:
         "accept_content": ["json"],  # never pickle
         "task_ignore_result": True,
         "worker_pool": "tasks.pool:Pool",
+        "worker_consumer": "tasks.consumer:Consumer",
         # One activation at a time and none waiting behind it, where another worker could not have it.
         "worker_concurrency": 1,
         "worker_prefetch_multiplier": 1,

@@ -1,0 +1,55 @@
+"""The worker's consumer: Celery's own, but for what it does with what is no task."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery.exceptions import InvalidTaskError
+from celery.worker import consumer
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
+
+
+class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no annotations
+    """Says in one line what it drops, and goes on."""
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
+        handle = super().create_task_handler(*args, **options)
+
+        def on_task_received(message: Any) -> None:
+            try:
+                _refuse_time_limit(message.headers)
+                handle(message)
+            except (OSError, RedisError, OperationalError):
+                raise  # of the connection: the consumer connects again
+            except Exception as exc:  # headers are taken for what they should be
+                self._drop(message, exc)
+
+        return on_task_received
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        self._drop(message, "it names no task")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        self._drop(message, f"there is no task {exc}")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        self._drop(message, exc)
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        self._drop(message, exc)
+
+    def _drop(self, message: Any, why: Exception | str) -> None:
+        what = why if isinstance(why, str) else f"{type(why).__name__}: {why}"
+        log.error("dropped a message of the queue: %s", what, exc_info=log.isEnabledFor(logging.DEBUG))
+        message.reject_log_error(log, self.connection_errors)
+
+
+def _refuse_time_limit(headers: dict[str, Any]) -> None:
+    """Only the pool would look at it, and an error there ends the worker. We never send one."""
+    if any(headers.get("timelimit") or ()):
+        raise InvalidTaskError("it has a time limit")
