@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import signals
 from kombu.exceptions import OperationalError
 
 from sinkworker.delivery.worker import Worker
-from sinkworker.errors import SinkworkerError, Unavailable
+from sinkworker.errors import Invalid, SinkworkerError, Unavailable
 from sinkworker.ledger.contract import Activation
 from sinkworker.model import Epoch, LaneNumber
 from tasks.app import app, stopping
+
+log = logging.getLogger(__name__)
 
 TASK = "sinkworker.deliver"
 
@@ -21,19 +24,44 @@ _worker: Worker | None = None
 
 
 @app.task(name=TASK, throws=(SinkworkerError,))  # type: ignore[untyped-decorator]  # Celery ships no annotations
-def deliver(connector: str, epoch: int, lanes: list[list[int]]) -> dict[str, Any]:
-    """One activation: `lanes` are [lane, activation] pairs. The result counts what was delivered; no bodies in either.
+def deliver(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    """One activation: keywords as `enqueue` sends them. The result counts what was delivered; no bodies in either.
 
     Safe to run twice at any time: the ledger lets one run claim a lane.
     """
     global _worker
+    try:
+        connector, epoch, activations = parse(args, kwargs)
+    except Invalid as exc:
+        log.error("%s", exc)
+        raise
     if _worker is None:
         from sinkworker import config
         from sinkworker.local import addresses
 
         _worker = Worker(addresses.resolve_now(config.load(config.environment())), enqueue, stopping)
-    activations = [Activation(LaneNumber(lane), number) for lane, number in lanes]
-    return _worker.activate(connector, Epoch(epoch), activations)
+    return _worker.activate(connector, epoch, activations)
+
+
+def parse(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, Epoch, list[Activation]]:
+    """The task's arguments: a connector's id, an epoch, and `lanes`, a list of [lane, activation]. Raises Invalid.
+
+    Everybody who reaches Redis can send a task.
+    """
+    match kwargs:
+        case {"connector": str(connector), "epoch": int(epoch), "lanes": [*lanes]} if len(kwargs) == 3 and not args:
+            pairs = [(pair[0], pair[1]) for pair in lanes if _is_pair(pair)]
+            if lanes and len(pairs) == len(lanes) and not isinstance(epoch, bool):
+                return connector, Epoch(epoch), [Activation(LaneNumber(lane), number) for lane, number in pairs]
+    raise Invalid(
+        f"A task {TASK} needs exactly the keywords connector (a text), epoch (a whole number) and lanes (a list of "
+        "[lane, activation]); this one is refused.",
+        hint="Every process must run the same release of sinkworker.",
+    )
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)
 
 
 def enqueue(connector: str, epoch: Epoch, activations: Sequence[Activation]) -> None:
