@@ -1,9 +1,10 @@
-"""The worker's consumer: Celery's own, but for what it does with what is no task."""
+"""The worker's consumer: Celery's own, but for what it does when Redis was away, and with what is no task."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
@@ -13,9 +14,19 @@ from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
 
+RECONNECT_S = 1
+LONGEST_RECONNECT_S = 3
+
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no annotations
-    """Says in one line what it drops, and goes on."""
+    """Comes back soon after the broker does, and says in one line what it drops."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        # Celery's own pauses grow to 30 s, however short the outage.
+        conn.ensure_connection = partial(
+            conn.ensure_connection, interval_start=RECONNECT_S, interval_step=1, interval_max=LONGEST_RECONNECT_S
+        )
+        return super().ensure_connected(conn)
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **options)
