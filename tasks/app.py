@@ -133,6 +133,13 @@ def _omit_announcements(**_: Any) -> None:
     warnings.simplefilter("ignore", CPendingDeprecationWarning)
 
 
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _leave_neighbours_alone(sender: Any, **_: Any) -> None:
+    """Workers share only the queue and the ledger. Asking for others takes a second at each start, and each connection
+    that is watched for gossip is one more to fail with Redis."""
+    sender.options |= {"without_mingle": True, "without_gossip": True}
+
+
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _say_purpose(sender: Any, **_: Any) -> None:
     logging.getLogger("sinkworker").info("delivering batches to Kafka as %s (pid %d)", sender.hostname, os.getpid())
