@@ -16,7 +16,7 @@ from typing import Any
 from billiard import active_children
 from billiard.util import get_logger
 from celery import Celery, signals
-from celery.exceptions import CPendingDeprecationWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from sinkworker import config, logs, process
 from sinkworker.errors import SinkworkerError
@@ -33,6 +33,9 @@ transport.register()
 
 _told_to_stop = mmap.mmap(-1, 1)
 """One byte shared with the pool's children by the fork: set once the worker has been told to stop."""
+
+_interrupted = False
+"""Whether what stops this worker is the first Ctrl-C."""
 
 _told_here = False
 """Whether this very process was sent SIGTERM since its present activation began."""
@@ -121,10 +124,15 @@ def _set_up_logging(**_: Any) -> None:
 
 
 @signals.celeryd_init.connect  # type: ignore[untyped-decorator]
-def _name_node(instance: Any, **_: Any) -> None:
-    """A node name of its own for every worker process, so that `honcho start -c worker=4` needs no options."""
+def _introduce(instance: Any, **_: Any) -> None:
+    """A node name of its own for every worker process, so that `honcho start -c worker=4` needs no options.
+
+    No banner and no word about root: each role says in one line what it does.
+    """
     if instance.hostname.startswith(DEFAULT_NODE):
         instance.hostname = f"worker-{os.getpid()}@{socket.gethostname()}"
+    instance.quiet = True
+    warnings.simplefilter("ignore", SecurityWarning)
 
 
 @signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
@@ -146,7 +154,9 @@ def _say_purpose(sender: Any, **_: Any) -> None:
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def _begin_to_stop(**_: Any) -> None:
+def _begin_to_stop(sig: str, how: str, **_: Any) -> None:
+    global _interrupted
+    _interrupted = sig == "SIGINT" and how == "Warm"
     if not _told_to_stop[0]:
         _told_to_stop[0] = 1
         threading.Thread(target=_leave_in_time, name="stop", daemon=True).start()
@@ -161,6 +171,13 @@ def _leave_in_time() -> None:
     time.sleep(patience_s)
     logging.getLogger("sinkworker").warning("not through with stopping after %g s: leaving at once", patience_s)
     os._exit(1 if active_children() else 0)
+
+
+@signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _end_well(sender: Any, **_: Any) -> None:
+    """Ctrl-C stops a worker as SIGTERM does. Celery calls that a failure."""
+    if _interrupted:
+        sender.exitcode = 0
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
