@@ -42,6 +42,11 @@ DEFAULT_WINDOW_BYTES = 65_535
 # What every client takes; a real server sends no larger ones, whatever the client offers.
 MAX_FRAME_BYTES = 16 * 1024
 
+# The last stream in a stopping server's GOAWAY: every call may have been looked at. A real server names the last it has
+# seen, whereupon gRPC by itself makes those still on their way a second time; and where this finds no server, the end
+# of the call can get lost in the library (1.85): its caller waits for ever.
+ANY_STREAM = 2**31 - 1
+
 SERVER_NAME = "sinkworker"
 
 # What may wait in the socket's buffer of one connection before its senders do.
@@ -149,7 +154,7 @@ class Connection(asyncio.Protocol):
             return
         for call in list(self._calls.values()):
             call.abort(SHUTTING_DOWN)
-        self._h2.close_connection(last_stream_id=self._h2.highest_inbound_stream_id)
+        self._h2.close_connection(last_stream_id=ANY_STREAM)
         self._close()
 
     def abort(self) -> None:

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from kurrentdbclient.exceptions import KurrentDBClientError, ServiceUnavailableE
 
 from tests.integration.kurrentdb.events import event, events
 from tests.integration.kurrentdb.standin import StandIn
+from tests.processes import eventually
 
 
 def run(*options: str) -> tuple[int, str]:
@@ -150,6 +152,65 @@ def test_a_client_comes_back_after_a_restart(start: Callable[..., StandIn]) -> N
             client.get_stream("a-1", timeout=5)
         server.start()
         assert len(client.get_stream("a-1", timeout=5)) == 1
+
+
+def unary_append(client: KurrentDBClient) -> None:
+    client.append_to_stream("a-1", current_version=StreamState.ANY, events=event())
+
+
+def batch_append(client: KurrentDBClient) -> None:
+    client.append_to_stream("a-2", current_version=StreamState.ANY, events=[event()])
+
+
+def read(client: KurrentDBClient) -> None:
+    client.get_stream("a-1", limit=1)
+
+
+def subscribe(client: KurrentDBClient) -> None:
+    with client.subscribe_to_all(from_end=True) as subscription:
+        next(subscription)
+
+
+class Caller:
+    """Makes one kind of call over and over, in a thread of its own; none has a deadline."""
+
+    def __init__(self, uri: str, call: Callable[[KurrentDBClient], None]) -> None:
+        self.done = 0
+        self._uri = uri
+        self._call = call
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=call.__name__, daemon=True)
+        self._thread.start()
+
+    def ends(self) -> bool:
+        """Whether the call that is being made, the last one, comes to an end."""
+        self._over.set()
+        self._thread.join(10)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        client: KurrentDBClient | None = None
+        while not self._over.is_set():
+            try:
+                client = client or KurrentDBClient(self._uri)
+                self._call(client)
+                self.done += 1
+            except KurrentDBClientError:
+                client = None
+
+
+def test_a_stop_leaves_no_call_without_an_end(start: Callable[..., StandIn]) -> None:
+    server = start()
+    with KurrentDBClient(server.uri) as client:
+        unary_append(client)
+    callers = [Caller(server.uri, call) for call in (unary_append, batch_append, read, subscribe) for _ in range(2)]
+    for _ in range(5):
+        before = [caller.done for caller in callers]
+        eventually(lambda before=before: all(c.done > n for c, n in zip(callers, before, strict=True)))  # type: ignore[misc]
+        assert server.stop()[0] == 0
+        server.start()
+    assert server.stop()[0] == 0
+    assert all(caller.ends() for caller in callers)
 
 
 def test_discovery_finds_the_one_leader(start: Callable[..., StandIn]) -> None:
