@@ -148,16 +148,18 @@ def demo(events: int, keys: int, workers: int, as_json: bool, keep: bool) -> int
 
 @cli.command(name="create-topic")
 @click.argument("name")
-@click.option("--partitions", type=click.IntRange(min=1), default=12, show_default=True, help="How many.")
+@click.option("--partitions", type=click.IntRange(1, 10_000), default=12, show_default=True, help="How many.")
 def create_topic(name: str, partitions: int) -> None:
     """Create the Kafka topic NAME, where no other tool for it is at hand.
 
     On KAFKA_BOOTSTRAP_SERVERS, or on the local stack. Deliveries spread over as many lanes as it has partitions.
     """
     from sinkworker import topics
+    from sinkworker.connectors.settings import parse
     from sinkworker.local import addresses
 
-    settings = addresses.resolve_now(config.load(config.environment()))
+    parse({"instanceTypeName": "kafka-sink", "topic": name})  # a topic that no connector could name helps nobody
+    settings = addresses.resolve_now(config.load(config.environment()), ["kafka_bootstrap_servers"])
     assert settings.kafka_bootstrap_servers is not None
     topics.create_topic(name, partitions, settings.kafka_bootstrap_servers)
     click.echo(f"Created the topic {name} with {partitions} partitions.")

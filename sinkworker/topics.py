@@ -20,6 +20,9 @@ from sinkworker.errors import Invalid, Misconfigured, Unavailable
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's default of the topic setting `max.message.bytes`, for brokers that do not show it."""
 
+ANSWER_TIMEOUT_S = 2.5
+CREATION_TIMEOUT_S = 10.0
+
 CRITICAL_ONLY = 2
 """librdkafka's own log lines below this syslog level repeat what its errors tell us."""
 
@@ -62,25 +65,30 @@ def describe_topic(name: str, options: Mapping[str, Any], timeout_s: float = 5.0
     return Topic(name, len(found.partitions), _max_message_bytes(admin, name, timeout_s))
 
 
-def create_topic(name: str, partitions: int, servers: str, timeout_s: float = 10.0) -> None:
+def create_topic(name: str, partitions: int, servers: str) -> None:
     """Create a topic with the brokers' own default replication.
 
-    Raises Invalid when it exists or its name is none, Unavailable without an answer, Misconfigured for a refusal.
+    Raises Invalid when it exists or the brokers find it wrong, Unavailable without an answer, Misconfigured for a
+    refusal.
     """
-    faults: list[KafkaError] = []
-    client: dict[str, Any] = {"bootstrap.servers": servers, "error_cb": faults.append, "log_level": CRITICAL_ONLY}
-    admin = AdminClient(client, logger=_LOG)
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": CRITICAL_ONLY}, logger=_LOG)
     try:
-        admin.list_topics(timeout=timeout_s)
-        (future,) = admin.create_topics([NewTopic(name, partitions)], request_timeout=timeout_s).values()
-        future.result(timeout_s)
+        # Whether anyone is there at all is known long before it is known that a topic cannot be created.
+        admin.list_topics(timeout=ANSWER_TIMEOUT_S)
+        (future,) = admin.create_topics([NewTopic(name, partitions)], request_timeout=CREATION_TIMEOUT_S).values()
+        future.result()
     except KafkaException as exc:
         error: KafkaError = exc.args[0]
         if error.code() == KafkaError.TOPIC_ALREADY_EXISTS:
             raise Invalid(f"The topic {name!r} exists already.", hint="Nothing was changed.") from exc
         if error.code() in (KafkaError.TOPIC_EXCEPTION, KafkaError._INVALID_ARG, KafkaError.INVALID_PARTITIONS):
             raise Invalid(f"The topic {name!r} cannot be created: {error.str()}.") from exc
-        raise _translated(error, faults, servers) from exc
+        if error.code() < 0:  # the client library's own: no broker has said anything
+            raise Unavailable(
+                f"Kafka at {servers} does not answer ({error.str()}).",
+                hint="Check KAFKA_BOOTSTRAP_SERVERS and that the brokers run.",
+            ) from exc
+        raise Misconfigured(f"Kafka at {servers} refuses to create the topic {name!r}: {error.str()}.") from exc
 
 
 def _translated(error: KafkaError, faults: list[KafkaError], servers: str) -> Unavailable | Misconfigured:

@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,23 +46,25 @@ def resolve(config: Config, stop: threading.Event) -> Config:
     while (found := _complete(config)) is None:
         if time.monotonic() - said >= REMIND_S:
             said = time.monotonic()
-            log.info("waiting for %s: %s", _names(missing(config)), _advice(config))
+            lacking = missing(config)
+            log.info("waiting for %s: %s", _names(lacking), _advice(config, lacking))
         if stop.wait(POLL_S):
             raise Stopped
     return found
 
 
-def resolve_now(config: Config) -> Config:
-    """The configuration with all three addresses. Raises Misconfigured at once when one is not to be had."""
-    found = _complete(config)
+def resolve_now(config: Config, needed: Sequence[str] = ADDRESSES) -> Config:
+    """The configuration with the `needed` addresses. Raises Misconfigured at once when one is not to be had."""
+    found = _complete(config, needed)
     if found is None:
-        raise Misconfigured(f"No address for {_names(missing(config))}.", hint=_sentence(_advice(config)))
+        lacking = missing(config, needed)
+        raise Misconfigured(f"No address for {_names(lacking)}.", hint=_sentence(_advice(config, lacking)))
     return found
 
 
-def missing(config: Config) -> list[str]:
-    """The variables of the addresses that nothing configures."""
-    return [SETTINGS[key].name for key in ADDRESSES if getattr(config, key) is None]
+def missing(config: Config, needed: Sequence[str] = ADDRESSES) -> list[str]:
+    """The variables of those addresses that nothing configures."""
+    return [SETTINGS[key].name for key in needed if getattr(config, key) is None]
 
 
 def running(data_dir: Path) -> dict[str, str]:
@@ -190,30 +192,31 @@ def _held(lock: Path) -> bool:
     return False
 
 
-def _complete(config: Config) -> Config | None:
-    if not missing(config):
+def _complete(config: Config, needed: Sequence[str] = ADDRESSES) -> Config | None:
+    lacking = missing(config, needed)
+    if not lacking:
         return config
     given = running(config.data_dir)
     try:
-        local = load({name: given[name] for name in missing(config) if name in given})
+        local = load({name: given[name] for name in lacking if name in given})
     except Invalid as exc:
         raise Misconfigured(f"{config.data_dir / FILE}: {exc.message}") from exc
-    filled = replace(config, **{key: getattr(config, key) or getattr(local, key) for key in ADDRESSES})
-    return None if missing(filled) else filled
+    filled = replace(config, **{key: getattr(config, key) or getattr(local, key) for key in needed})
+    return None if missing(filled, needed) else filled
 
 
-def _advice(config: Config) -> str:
+def _advice(config: Config, lacking: Sequence[str]) -> str:
     where = f"the data dir {config.data_dir.absolute()}"
     if not _held(config.data_dir / LOCK):
         return f"start `sinkworker local` on {where}, or set the variable to your own server's address"
     given = running(config.data_dir)
     if not given:
         return f"the local stack on {where} is starting"
-    lacking = _names([name for name in missing(config) if name not in given])
-    return f"the local stack on {where} does not give {lacking}; set the same variables for it and for this process"
+    not_given = _names([name for name in lacking if name not in given])
+    return f"the local stack on {where} does not give {not_given}; set the same variables for it and for this process"
 
 
-def _names(names: list[str]) -> str:
+def _names(names: Sequence[str]) -> str:
     return ", ".join(names)
 
 

@@ -69,6 +69,13 @@ def test_a_one_shot_command_is_told_at_once_what_to_do(tmp_path: Path) -> None:
         addresses.resolve_now(Config(data_dir=tmp_path))
 
 
+def test_a_command_is_asked_only_for_the_addresses_that_it_needs(tmp_path: Path) -> None:
+    config = Config(data_dir=tmp_path, kafka_bootstrap_servers="broker.example:9092")
+    assert addresses.resolve_now(config, ["kafka_bootstrap_servers"]) == config
+    with pytest.raises(Misconfigured, match=r"^No address for REDIS_URL\. Start"):
+        addresses.resolve_now(config, ["redis_url"])
+
+
 def test_a_role_waits_for_the_stack_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     found: list[Config] = []
