@@ -129,8 +129,10 @@ def local(env_file: Path | None) -> int:
 
 
 @cli.command()
-@click.option("--events", type=click.IntRange(min=1), default=10_000, show_default=True, help="How many to append.")
-@click.option("--keys", type=click.IntRange(min=1), default=500, show_default=True, help="Over how many streams.")
+@click.option(
+    "--events", type=click.IntRange(1, 500_000), default=10_000, show_default=True, help="How many to append."
+)
+@click.option("--keys", type=click.IntRange(1, 100_000), default=500, show_default=True, help="Over how many streams.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="How many worker processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.option("--keep", is_flag=True, help="Leave everything running at the end, until Ctrl-C.")

@@ -145,8 +145,10 @@ def test_a_killed_broker_ends_it_with_the_reason_and_the_place_of_the_logs(tmp_p
         ("--events", "0"),
         ("--events", "-5"),
         ("--events", "many"),
+        ("--events", "500001"),
         ("--workers", "0"),
         ("--keys", "0"),
+        ("--keys", "99999999999"),
         ("--unknown",),
     ],
 )
