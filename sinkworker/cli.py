@@ -141,7 +141,8 @@ def demo(events: int, keys: int, workers: int, as_json: bool, keep: bool) -> int
 
     Starts the local stack and every role on free ports, in a temporary folder and apart from anything that is
     configured; appends events to the database, and judges what arrives in Kafka: every event, in order, unaltered.
-    Kill its processes while it runs, as `kill -9` does, and it still comes out right.
+    Kill its processes while it runs, as `kill -9` does, and it still comes out right: any of them but the embedded
+    broker, which keeps records in memory only, and `sinkworker local`, which takes the broker along.
     """
     from sinkworker.demo.run import Options, run
 

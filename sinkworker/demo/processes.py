@@ -41,10 +41,11 @@ class RoleFailed(Misconfigured):
 class BrokerLost(Misconfigured):
     """The embedded broker died, and with it every record that was delivered."""
 
-    def __init__(self) -> None:
+    def __init__(self, what_died: str) -> None:
         super().__init__(
-            "The embedded Kafka-protocol broker died, and it keeps records in memory only: what was delivered is gone.",
-            hint="Any other process may be killed. A real Kafka keeps its records; start the demo again.",
+            f"{what_died}; the broker keeps records in memory only: what was delivered is gone.",
+            hint="Any process but the broker and `sinkworker local`, which takes it along, may be killed. A real Kafka"
+            " keeps its records; start the demo again.",
         )
 
 
@@ -112,14 +113,14 @@ class Processes:
         if death.program.name == LOCAL:
             if death.quick:
                 raise RoleFailed(f"The local stack did not start: {how_it_ended(death.code)}.", death.program)
-            raise BrokerLost
+            raise BrokerLost("`sinkworker local` died, and with it the embedded Kafka-protocol broker")
         self._note(str(death))
 
     def _read(self, program: Program, line: str) -> None:
         """Note what a role says about a process of its own that died."""
         if program.name == LOCAL and (found := PART_DIED.search(line)):
             if found["part"] == "kafka":
-                raise BrokerLost
+                raise BrokerLost("The embedded Kafka-protocol broker died")
             self._note(f"local: {found['what']}")
         elif program.name.startswith("worker-") and (found := POOL_PROCESS_DIED.search(line)):
             self._note(f"{program.name}: its process {found['pid']} {found['how']}; it starts another")

@@ -127,14 +127,23 @@ def test_ctrl_c_stops_everything_and_ends_with_130(tmp_path: Path) -> None:
         assert list(running.temporary.iterdir()) == []
 
 
-def test_a_killed_broker_ends_it_with_the_reason_and_the_place_of_the_logs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("victim", "reason"),
+    [
+        ("tansu broker", "Error: The embedded Kafka-protocol broker died; the broker keeps records in memory only"),
+        ("sinkworker local", "Error: `sinkworker local` died, and with it the embedded Kafka-protocol broker"),
+    ],
+)
+def test_a_killed_broker_ends_it_with_the_reason_and_the_place_of_the_logs(
+    tmp_path: Path, victim: str, reason: str
+) -> None:
     with demo(tmp_path, "--events", "100000", "--json") as running:
         eventually(lambda: running.said("appending loan requests"), within_s=30)
-        (broker,) = running.processes("tansu broker")
-        os.kill(broker, signal.SIGKILL)
+        (pid,) = running.processes(victim)
+        os.kill(pid, signal.SIGKILL)
         assert running.result()["missing"] is None
         assert running.process.returncode == 3
-        assert running.said("keeps records in memory only")
+        assert running.said(reason)
         assert running.said(f"All logs are in {running.temporary}")
         assert running.processes() == []
 
