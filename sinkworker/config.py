@@ -7,6 +7,7 @@ it), the local stack's `local.env` (only for the three server addresses), the de
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -60,9 +61,23 @@ def _uri(*schemes: str) -> Callable[[str], Secret]:
     def parse(value: str) -> Secret:
         if not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
             raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        # The reasons quote nothing of the value: what is misread as a port may be a part of the password.
+        try:
+            servers = urlsplit(value).netloc.rpartition("@")[2]
+        except ValueError:
+            raise ValueError("must be a URI, a host written as name, IPv4 or [IPv6] address") from None
+        for server in servers.split(","):
+            _check_server(server)
         return Secret(value)
 
     return parse
+
+
+def _redis_url(value: str) -> Secret:
+    url = _uri("redis", "rediss")(value)
+    if not re.fullmatch(r"/?\d*", urlsplit(value).path):
+        raise ValueError("must end in the number of a database, as in redis://HOST:PORT/0")
+    return url
 
 
 def _int(low: int, high: int) -> Callable[[str], int]:
@@ -99,10 +114,20 @@ def _level(value: str) -> str:
 
 def _servers(value: str) -> str:
     for server in value.split(","):
-        host, _, port = server.strip().rpartition(":")
-        if not host or not port.isdigit():
+        if not _check_server(server):
             raise ValueError("must be HOST:PORT, several separated by commas")
     return value
+
+
+_SERVER = re.compile(r"([A-Za-z_]+://)?(\[[^\s\]]+\]|[^\s:\[\]]+)(:(?P<port>[0-9]{1,5}))?")
+
+
+def _check_server(server: str) -> bool:
+    """Whether a server has a port. Raises ValueError for what is neither HOST nor HOST:PORT."""
+    found = _SERVER.fullmatch(server.strip())
+    if not found or not 1 <= int(found["port"] or 1) <= 65535:
+        raise ValueError("must name servers as HOST or HOST:PORT, with a port from 1 to 65535")
+    return found["port"] is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +158,7 @@ SETTINGS: dict[str, Setting] = {
         _uri("kurrentdb", "kurrentdb+discover", "kdb", "kdb+discover", "esdb", "esdb+discover"),
         "connection string of the database, as its clients take it",
     ),
-    "redis_url": Setting("REDIS_URL", _uri("redis", "rediss"), "the ledger and the task queue: redis://HOST:PORT/DB"),
+    "redis_url": Setting("REDIS_URL", _redis_url, "the ledger and the task queue: redis://HOST:PORT/DB"),
     "kafka_bootstrap_servers": Setting(
         "KAFKA_BOOTSTRAP_SERVERS", _servers, "brokers of every connector that names no `bootstrapServers` of its own"
     ),

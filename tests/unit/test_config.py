@@ -51,6 +51,47 @@ def test_every_problem_is_named_at_once() -> None:
     assert raised.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KURRENTDB_URI", "kdb://db"),
+        ("KURRENTDB_URI", "kurrentdb://admin:p@ss@one.example:2113,two.example:65535?tls=true"),
+        ("KURRENTDB_URI", "kurrentdb+discover://db.example?tls=false"),
+        ("KURRENTDB_URI", "kdb://[::1]:2113?Tls=false"),
+        ("REDIS_URL", "redis://:hunter2@cache:1"),
+        ("REDIS_URL", "rediss://user:pa%23ss@cache.example:6380/15?ssl_cert_reqs=none"),
+        ("REDIS_URL", "redis://cache/"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "one.example:9092, [::1]:9093"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "SASL_SSL://one.example:9092"),
+    ],
+)
+def test_an_address_may_have_any_form_that_its_clients_take(name: str, value: str) -> None:
+    load({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KURRENTDB_URI", "kdb://127.0.0.1:99999999?Tls=false"),
+        ("KURRENTDB_URI", "kdb://one:2113,two:x"),
+        ("KURRENTDB_URI", "kdb://?Tls=false"),
+        ("REDIS_URL", "redis://h:x/0"),
+        ("REDIS_URL", "redis://:hunter2#@h:6379/0"),
+        ("REDIS_URL", "redis://h:0/0"),
+        ("REDIS_URL", "redis://h:65536/0"),
+        ("REDIS_URL", "redis://[::1/0"),
+        ("REDIS_URL", "redis://h:6379/cache"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "kafka:99999"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092,"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_named_by_its_variable_and_its_rule(name: str, value: str) -> None:
+    with pytest.raises(Invalid, match=rf"^{name} must ") as raised:
+        load({name: value})
+    assert raised.value.exit_code == 2
+    assert "hunter2" not in str(raised.value)
+
+
 def test_variables_of_the_tests_are_nobody_elses_business() -> None:
     load({"SINKWORKER_TEST_SCHEDULES": "7"})
 
