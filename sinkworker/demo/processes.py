@@ -16,6 +16,8 @@ from sinkworker.local.part import LOOPBACK
 from sinkworker.local.supervisor import Death, Program, Supervisor
 
 LOCAL = "local"
+TASKS_COLUMNS = "name,uuid,state,args,kwargs,result,received,started,runtime,worker"
+"""Flower's own choice leaves out what an activation is of and what came of it. The Procfile has the same."""
 READY = "delivering batches to Kafka as"
 """What a worker says once it takes tasks."""
 ROLE_PATIENCE_S = 5.0
@@ -69,7 +71,8 @@ class Processes:
         self._supervisor = Supervisor(family, self._on_death)
         roles = {name: python("sinkworker", name) for name in (LOCAL, "scheduler", "coordinator", "api")}
         roles |= {f"worker-{number}": python("celery", "-A", "tasks", "worker") for number in range(1, workers + 1)}
-        roles["flower"] = python("celery", "-A", "tasks", "flower", f"--address={LOOPBACK}", f"--port={flower_port}")
+        flower = [f"--address={LOOPBACK}", f"--port={flower_port}", f"--tasks_columns={TASKS_COLUMNS}"]
+        roles["flower"] = python("celery", "-A", "tasks", "flower", *flower)
         self.programs = {name: self._program(name, argv) for name, argv in roles.items()}
         self._logs = [_Followed(program) for program in self.programs.values()]
 

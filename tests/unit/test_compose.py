@@ -11,6 +11,7 @@ import yaml
 
 from sinkworker.cli import cli
 from sinkworker.config import SETTINGS, load
+from sinkworker.demo.processes import TASKS_COLUMNS
 
 COMPOSE = Path(__file__).resolve().parents[2] / "compose"
 OURS = ("scheduler", "coordinator", "api", "worker", "flower")
@@ -50,6 +51,12 @@ def test_every_variable_of_ours_exists_and_is_valid(name: str) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_variables_of_other_images_are_theirs(name: str) -> None:
     assert all(variable.startswith(OTHERS[name]) for variable in services()[name]["environment"])
+
+
+def test_flower_shows_what_an_activation_is_of_wherever_it_is_started() -> None:
+    option = f"--tasks_columns={TASKS_COLUMNS}"
+    assert option in services()["flower"]["command"]
+    assert option in (COMPOSE.parent / "Procfile").read_text(encoding="utf-8").split()
 
 
 def test_what_a_service_depends_on_exists_and_says_when_it_is_ready() -> None:
