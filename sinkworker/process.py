@@ -17,7 +17,7 @@ from sinkworker.errors import SinkworkerError
 
 log = logging.getLogger(__name__)
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Role(Protocol):
@@ -40,7 +40,7 @@ class Stopped(Exception):
 
 
 def run(role: Role, config: Config) -> int:
-    """Serve `role` until SIGTERM or SIGINT; answer the process's exit code. Only the main thread may call it.
+    """Serve `role` until SIGTERM, SIGINT or SIGHUP; answer the process's exit code. Only the main thread may call it.
 
     The first signal asks the role to drain and return, however long that takes; a second one ends the process at once.
     """
@@ -71,7 +71,9 @@ def attempt(role: Role, stop: threading.Event) -> int:
 
 @contextlib.contextmanager
 def stopping_on_signals(stop: threading.Event, leave: Callable[[int], None] = os._exit) -> Iterator[None]:
-    """While inside, SIGTERM and SIGINT set `stop`, and the next one calls `leave(128 + signal)`.
+    """While inside, SIGTERM, SIGINT and SIGHUP set `stop`, and the next one calls `leave(128 + signal)`.
+
+    SIGHUP (the terminal has closed) only ever asks, as shells send it twice; `nohup` stays in force.
 
     A thread of its own acts on the signals, woken by the interpreter's wakeup descriptor. A Python signal handler would
     run in the main thread: late, when that thread sits in C code such as gRPC's (up to 200 ms), and with a deadlock
@@ -79,7 +81,8 @@ def stopping_on_signals(stop: threading.Event, leave: Callable[[int], None] = os
     """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
-    previous = {number: signal.signal(number, lambda *_: None) for number in STOP_SIGNALS}
+    heeded = [each for each in STOP_SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, lambda *_: None) for number in heeded}
     previous_wakeup = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     watcher = threading.Thread(target=obey, args=(_received(receiver), stop, leave), name="signals", daemon=True)
     watcher.start()
@@ -95,10 +98,10 @@ def stopping_on_signals(stop: threading.Event, leave: Callable[[int], None] = os
 
 
 def obey(numbers: Iterable[int], stop: threading.Event, leave: Callable[[int], None]) -> None:
-    """The first stop signal among `numbers` sets `stop`; each further one leaves at once."""
+    """The first stop signal among `numbers` sets `stop`; each further one, but for SIGHUP, leaves at once."""
     told = False
     for number in numbers:
-        if number not in STOP_SIGNALS:
+        if number not in STOP_SIGNALS or (told and number == signal.SIGHUP):
             continue
         if told:
             log.warning("told to stop a second time: leaving at once")

@@ -26,6 +26,8 @@ from sinkworker.process import Stopped
 CHECK_EVERY_S = 0.1
 LAST_WORDS_S = 1.0
 """How long the flow has to notice that the demo is over."""
+HANGUP_S = 0.5
+"""A terminal that closes may fail what is written to it before the signal that says so is seen."""
 INTERRUPTED = 130
 NOT_HELD = 1
 
@@ -97,6 +99,10 @@ class Demo:
                 )
                 try:
                     return self._attempt(processes, stop)
+                except OSError:
+                    if stop.wait(HANGUP_S):
+                        return INTERRUPTED  # by a terminal that closed: there is nobody to tell
+                    raise
                 finally:
                     processes.stop()
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,30 @@ def test_ctrl_c_stops_everything_and_ends_with_130(tmp_path: Path) -> None:
         assert running.process.wait(10) == 130
         assert running.processes() == []
         assert list(running.temporary.iterdir()) == []
+
+
+def test_a_terminal_that_closes_stops_everything_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    # The demo leads the session of a terminal that exists for as long as this process does, and inherits no `nohup`.
+    spawn = "import pty, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); pty.spawn(sys.argv[1:])"
+    terminal = subprocess.Popen(
+        [
+            *(sys.executable, "-c", spawn),
+            *(sys.executable, "-m", "sinkworker", "demo", "--events", "100000"),
+        ],
+        env=clean_environment(TMPDIR=str(temporary)),
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    running = Demo(terminal, temporary, tmp_path / "none")
+    try:
+        eventually(lambda: len(running.processes()) > 8, within_s=30)
+    finally:
+        terminal.kill()
+        terminal.communicate()
+    eventually(lambda: running.processes() == [] and list(temporary.iterdir()) == [], within_s=15)
 
 
 @pytest.mark.parametrize(

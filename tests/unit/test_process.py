@@ -41,19 +41,40 @@ def test_the_first_signal_asks_and_the_second_leaves_at_once() -> None:
     assert left == [128 + signal.SIGINT]
 
 
+def test_a_closing_terminal_asks_however_often_its_shell_says_so() -> None:
+    stop, left = threading.Event(), list[int]()
+    obey([signal.SIGHUP, signal.SIGHUP], stop, left.append)
+    assert (stop.is_set(), left) == (True, [])
+
+
+def test_nohup_stays_in_force() -> None:
+    stop = threading.Event()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping_on_signals(stop):
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.wait(0.2)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_other_signals_do_not_stop_a_role() -> None:
     stop = threading.Event()
     obey([signal.SIGCHLD, signal.SIGUSR1], stop, lambda code: None)
     assert not stop.is_set()
 
 
-def test_a_real_signal_sets_the_event_and_the_old_handlers_come_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_real_signal_sets_the_event_and_the_old_handlers_come_back(number: int) -> None:
+    before = signal.signal(number, signal.SIG_DFL)
     stop = threading.Event()
-    with stopping_on_signals(stop):
-        signal.raise_signal(signal.SIGTERM)
-        assert stop.wait(5)
-    assert signal.getsignal(signal.SIGTERM) is before
+    try:
+        with stopping_on_signals(stop):
+            signal.raise_signal(number)
+            assert stop.wait(5)
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_role_says_what_it_does_and_that_it_stopped(caplog: pytest.LogCaptureFixture) -> None:
