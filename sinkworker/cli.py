@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
@@ -22,11 +21,6 @@ from sinkworker.ledger.contract import Enqueue
 log = logging.getLogger(__name__)
 
 EPILOG = "Exit codes: 0 fine, 1 a bug of ours, 2 your input, 3 the environment (a server, a port, a permission)."
-
-
-def main() -> NoReturn:
-    """The `sinkworker` script."""
-    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
