@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 
 ANSWER_TIMEOUT_S = 2.5
 CREATION_TIMEOUT_S = 10.0
+
+MISSING_PATIENCE_S = 2.0
+"""How long a topic may be unknown before it is missing."""
 
 CRITICAL_ONLY = 2
 """librdkafka's own log lines below this syslog level repeat what its errors tell us."""
@@ -53,8 +57,7 @@ def describe_topic(name: str, options: Mapping[str, Any], timeout_s: float = 5.0
     admin = AdminClient(client, logger=_LOG)
     servers = options["bootstrap.servers"]
     try:
-        cluster = admin.list_topics(timeout=timeout_s)
-        found = cluster.topics.get(name)
+        found = _found(admin, name, timeout_s)
         if found is None and _broker_creates_topics(admin, timeout_s):
             found = admin.list_topics(name, timeout=timeout_s).topics.get(name)
     except KafkaException as exc:
@@ -104,6 +107,14 @@ def _translated(error: KafkaError, faults: list[KafkaError], servers: str) -> Un
         hint="Check `bootstrapServers` and that the brokers run.",
         code="kafka-unavailable",
     )
+
+
+def _found(admin: AdminClient, name: str, timeout_s: float) -> TopicMetadata | None:
+    """The topic's metadata; None where the brokers do not know it for a while: one that starts learns of it late."""
+    deadline = time.monotonic() + MISSING_PATIENCE_S
+    while (found := admin.list_topics(timeout=timeout_s).topics.get(name)) is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return found
 
 
 def _check_found(name: str, found: TopicMetadata | None, servers: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
 
@@ -14,6 +15,8 @@ from redis.retry import Retry
 from sinkworker.config import Secret, without_password
 from sinkworker.errors import Misconfigured, SinkworkerError
 from sinkworker.ledger.redis_errors import translated
+
+log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 5.0
@@ -104,18 +107,25 @@ class Listener(threading.Thread):
         self._wake = wake
         self._changed = changed
         self._told_to_stop = stop
+        self._away = False
 
     def run(self) -> None:
         while not self._told_to_stop.is_set():
             try:
                 with translated():
                     self._listen()
-            except SinkworkerError:
-                self._told_to_stop.wait(RECONNECT_S)  # whoever needs Redis says so; this thread only comes back
+            except SinkworkerError as exc:
+                if not self._away:
+                    log.warning("%s Connectors wait for it.", exc)
+                self._away = True
+                self._told_to_stop.wait(RECONNECT_S)
 
     def _listen(self) -> None:
         with self._client.pubsub(ignore_subscribe_messages=True) as subscription:  # type: ignore[no-untyped-call]
             subscription.psubscribe(WAKE_PATTERN, CHANGED_CHANNEL)
+            if self._away:
+                log.info("Redis answers again")
+            self._away = False
             while not self._told_to_stop.is_set():
                 message = subscription.get_message(timeout=LISTEN_S)
                 if message is None:
