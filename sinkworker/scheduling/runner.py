@@ -111,8 +111,8 @@ class Runner(threading.Thread):
             tenure.prepare(connector)
         except Transient:
             raise
-        except SinkworkerError as exc:
-            self._fail(tenure, exc.code, str(exc))
+        except Exception as exc:
+            self._fail_for(tenure, exc)
             return True
         tenure.take_over()
         try:
@@ -122,12 +122,8 @@ class Runner(threading.Thread):
         except (Transient, Stale):
             tenure.abandon()
             raise
-        except SinkworkerError as exc:
-            self._fail(tenure, exc.code, str(exc))
-            return True
         except Exception as exc:
-            log.exception("a bug stops the connector", extra={"connector": self._id})
-            self._fail(tenure, "internal", f"Unexpected {type(exc).__name__}: {exc}")
+            self._fail_for(tenure, exc)
             return True
         tenure.end()
         now = self._means.registry.get(self._id)
@@ -137,6 +133,13 @@ class Runner(threading.Thread):
         else:
             log.info("handed over", extra={"connector": self._id})
         return True
+
+    def _fail_for(self, tenure: ActiveTenure, exc: Exception) -> None:
+        if isinstance(exc, SinkworkerError):
+            self._fail(tenure, exc.code, str(exc))
+        else:
+            log.exception("a bug stops the connector", extra={"connector": self._id})
+            self._fail(tenure, "internal", f"Unexpected {type(exc).__name__}: {exc}")
 
     def _fail(self, tenure: ActiveTenure, code: str, message: str) -> None:
         """Stop for a reason that a person has to see (P5): end in order as far as it goes, then say so."""

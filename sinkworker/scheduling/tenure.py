@@ -402,9 +402,14 @@ class ActiveTenure:
         self._taken = False
         settle(self._means, self._connector, self.epoch, self._means.ledger.close(self.epoch), self._settings)
 
+    def _frontier(self) -> Cursor:
+        """Where nothing is dispatched any more: before what the ledger had no room for, too (P1)."""
+        refused = [] if self._refused is None else self._refused[0]
+        return min([self._lanes.frontier, *(batch.before for batch in refused)])
+
     def _drain(self, deadline: float) -> None:
         while time.monotonic() < deadline:
-            survey = self._means.ledger.advance(self.epoch, self._counter, self._lanes.frontier)
+            survey = self._means.ledger.advance(self.epoch, self._counter, self._frontier())
             self._counter = survey.counter
             if survey.failure or not (survey.mailboxes or survey.held):
                 return

@@ -17,6 +17,7 @@ KINDS = {
     "processes die": Faults(kill=0.03),
     "processes sleep and wake": Faults(pause=0.03),
     "Redis loses data": Faults(rollback=0.02, empty=0.004, evict=0.01),
+    "Redis is full": Faults(full=0.6, hand_over=0.02, restart=0.02, pause=0.005),
     "calls and tasks get lost": Faults(lost_call=0.02, lost_task=0.1),
     "Kafka refuses": Faults(refusal=True, pause=0.005),
     "two of each, and resets": Faults(second=0.02, reset=0.03, restart=0.02, hand_over=0.01, pause=0.01),

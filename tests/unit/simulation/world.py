@@ -24,7 +24,7 @@ from sinkworker.database import StoredEvent
 from sinkworker.delivery import deliver
 from sinkworker.delivery.deliver import Bounds, Delivery
 from sinkworker.delivery.window import Window
-from sinkworker.errors import SinkworkerError, Stale, Unavailable
+from sinkworker.errors import Full, SinkworkerError, Stale, Unavailable
 from sinkworker.ledger import memory
 from sinkworker.ledger.contract import Activation
 from sinkworker.ledger.memory import MemoryLedger
@@ -96,6 +96,8 @@ class Faults:
     lost_call: float = 0.0
     lost_connection: float = 0.0
     lost_task: float = 0.0
+    full: float = 0.0
+    """For each dispatch of batches."""
     refusal: bool = False
     restart: float = 0.0
     """A person stops the connector, and starts it again where it left off."""
@@ -117,6 +119,7 @@ EVERYTHING = Faults(
     lost_call=0.004,
     lost_connection=0.01,
     lost_task=0.05,
+    full=0.1,
     refusal=True,
     restart=0.01,
     reset=0.01,
@@ -135,6 +138,8 @@ class Ledger:
 
         def call(*args: Any) -> Any:
             self._world.cross(self._actor)
+            if name == "dispatch" and args[3]:
+                self._world.maybe_be_full()
             answer = transition(*args)
             self._world.maybe_lose_call()
             return answer
@@ -377,6 +382,10 @@ class World:
     def maybe_lose_call(self) -> None:
         if self.chance() < self.faults.lost_call:
             raise Unavailable("lost")
+
+    def maybe_be_full(self) -> None:
+        if self.chance() < self.faults.full:
+            raise Full("Redis is full")
 
     def maybe_lose_connection(self) -> None:
         if self.chance() < self.faults.lost_connection:
