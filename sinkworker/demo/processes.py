@@ -114,7 +114,7 @@ class Processes:
         if death.quick and (death.quick >= LAST_STRAW or (death.code in REFUSALS and not published)):
             raise RoleFailed(f"{death.program.name} does not stay up: {how_it_ended(death.code)}.", death.program)
         if death.program.name == LOCAL:
-            if death.quick:
+            if not addresses.last_known(self._data_dir):
                 raise RoleFailed(f"The local stack did not start: {how_it_ended(death.code)}.", death.program)
             raise BrokerLost("`sinkworker local` died, and with it the embedded Kafka-protocol broker")
         self._note(str(death))
@@ -130,7 +130,7 @@ class Processes:
 
 
 PART_DIED = re.compile(r" local (?P<what>.*; starting it again.*?) part=(?P<part>\S+)")
-POOL_PROCESS_DIED = re.compile(r"pid:(?P<pid>\d+) (?P<how>exited with .*)")
+POOL_PROCESS_DIED = re.compile(r" \(pid (?P<pid>\d+)\) (?P<how>died of .*?);")
 
 
 class _Followed:

@@ -10,6 +10,7 @@ import pytest
 from billiard.exceptions import WorkerLostError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from sinkworker.demo.processes import POOL_PROCESS_DIED
 from sinkworker.errors import Invalid
 from sinkworker.ledger.contract import Activation
 from sinkworker.model import LaneNumber
@@ -91,3 +92,10 @@ def test_a_bug_keeps_its_traceback(name: str, error: Exception) -> None:
     record = logged(name, error)
     assert record is not None
     assert record.exc_info is not None
+
+
+def test_the_demo_understands_what_a_worker_says_of_a_lost_process() -> None:
+    said = noise.REPLACED % ("ForkPoolWorker-1", 4711, "signal 9 (SIGKILL)")
+    found = POOL_PROCESS_DIED.search(f"2026-01-01T00:00:00.000Z ERROR   worker {said}")
+    assert found
+    assert (found["pid"], found["how"]) == ("4711", "died of signal 9 (SIGKILL)")
