@@ -151,7 +151,16 @@ def test_a_client_comes_back_after_a_restart(start: Callable[..., StandIn]) -> N
         with pytest.raises(KurrentDBClientError):
             client.get_stream("a-1", timeout=5)
         server.start()
+        eventually(lambda: _answers(client))  # gRPC tries to connect again only now and then
         assert len(client.get_stream("a-1", timeout=5)) == 1
+
+
+def _answers(client: KurrentDBClient) -> bool:
+    try:
+        client.get_commit_position(timeout=5)
+    except KurrentDBClientError:
+        return False
+    return True
 
 
 def unary_append(client: KurrentDBClient) -> None:
