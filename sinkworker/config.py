@@ -119,6 +119,15 @@ def _servers(value: str) -> str:
     return value
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"must be {' or '.join(words)}")
+        return value
+
+    return parse
+
+
 _SERVER = re.compile(r"([A-Za-z_]+://)?(\[[^\s\]]+\]|[^\s:\[\]]+)(:(?P<port>[0-9]{1,5}))?")
 
 
@@ -141,6 +150,7 @@ class Config:
     api_port: int = 8113
     data_dir: Path = Path(".sinkworker")
     log_level: str = "INFO"
+    reader: str = "libcurl"
     claim_lease_s: float = 10.0
     delivery_timeout_s: float = 30.0
     activation_s: float = 2.0
@@ -166,6 +176,11 @@ SETTINGS: dict[str, Setting] = {
     "api_port": Setting("SINKWORKER_API_PORT", _int(1, 65535), "port the HTTP API listens on"),
     "data_dir": Setting("SINKWORKER_DATA_DIR", Path, "folder of the local stack's files"),
     "log_level": Setting("SINKWORKER_LOG_LEVEL", _level, "least severe level that is logged"),
+    "reader": Setting(
+        "SINKWORKER_READER",
+        _one_of("libcurl", "kurrentdbclient"),
+        "what reads the records: `libcurl`, or `kurrentdbclient` at many times the CPU",
+    ),
     "claim_lease_s": Setting(
         "SINKWORKER_CLAIM_LEASE_S", _seconds(1, 300), "a worker silent for longer loses its lanes to another"
     ),

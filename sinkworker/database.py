@@ -7,6 +7,7 @@ itself when the server returns. Nothing connects before the first call.
 from __future__ import annotations
 
 import threading
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ from datetime import datetime
 from typing import Any
 
 import grpc
+import grpc.aio
 import grpc.experimental
 from kurrentdbclient import KurrentDBClient, NewEvent, RecordedEvent, StreamState
 from kurrentdbclient import exceptions as theirs
 from kurrentdbclient.client import autoreconnect, retrygrpc
+from kurrentdbclient.connection_spec import NODE_PREFERENCE_LEADER
+from kurrentdbclient.streams import handle_streams_rpc_error
 
 from sinkworker.config import Secret, without_password
 from sinkworker.errors import Fatal, Invalid, Misconfigured, SinkworkerError, Stale, Unavailable
@@ -74,6 +78,24 @@ class StoredEvent:
         return Cursor(self.commit, self.prepare, self.revision, self.id)
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the database is at this moment and how to come in, for a reader that makes a connection of its own."""
+
+    target: str
+    """HOST:PORT of the node that the client is connected to: the preferred one of a cluster."""
+    tls: bool
+    root_certificates: bytes | None
+    """Whom to trust (PEM); None for the system's own."""
+    certificate_chain: bytes | None
+    private_key: Secret | None
+    """Who we are (PEM), where the URI names a certificate."""
+    authorization: Secret | None
+    """The header's value. Never sent over a connection without TLS, as the client has it."""
+    metadata: tuple[tuple[str, str], ...]
+    """Further headers of every call."""
+
+
 class Database:
     """One connection to the database `uri`, shared by whoever needs it in this process."""
 
@@ -89,10 +111,34 @@ class Database:
         """The address as it may be shown: without its password."""
         return without_password(self._uri.reveal())
 
-    @property
-    def client(self) -> KurrentDBClient:
-        """The client itself, for subscriptions. Raises Misconfigured for a bad URI, Unavailable where none answers."""
-        return self._connected()
+    def endpoint(self) -> Endpoint:
+        """Where the client is connected. Raises Misconfigured for a bad URI, Unavailable where none answers."""
+        client = self._connected()
+        spec = client.connection_spec
+        options = spec.options
+        credentials = f"{spec.username}:{spec.password}" if options.tls and spec.username and spec.password else None
+        return Endpoint(
+            target=client.connection_target,
+            tls=options.tls,
+            root_certificates=client.root_certificates,
+            certificate_chain=client.certificate_chain,
+            private_key=None if client.private_key is None else Secret(client.private_key.decode()),
+            authorization=None if credentials is None else Secret(f"Basic {b64encode(credentials.encode()).decode()}"),
+            metadata=(
+                ("connection-name", options.connection_name),
+                ("requires-leader", str(options.node_preference == NODE_PREFERENCE_LEADER).lower()),
+            ),
+        )
+
+    def failure(
+        self, what: str, code: int, details: str, trailers: Sequence[tuple[str, str | bytes]]
+    ) -> SinkworkerError:
+        """The status that a call of another reader ended with, in our terms; `what` completes "did not …"."""
+        status = next((each for each in grpc.StatusCode if each.value[0] == code), grpc.StatusCode.UNKNOWN)
+        ended = grpc.aio.AioRpcError(status, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), details=details)
+        fault = handle_streams_rpc_error(ended)
+        fault.__cause__ = ended
+        return self._ours(fault, what)
 
     def append(self, stream: str, expected: Revision | None, events: Sequence[NewEvent]) -> Position:
         """Append all of `events` or none, at the end of a stream whose last revision is `expected` (None: no stream).
@@ -348,7 +394,7 @@ def _kind(exc: theirs.KurrentDBClientError) -> str:
     return next((str(value) for key, value in trailers or () if key == "exception"), "")
 
 
-def _call(exc: theirs.KurrentDBClientError) -> grpc.Call | None:
+def _call(exc: theirs.KurrentDBClientError) -> grpc.Call | grpc.aio.AioRpcError | None:
     """The call that failed. The client raises its errors `from None`, which leaves only the context."""
     origin = exc.__cause__ or exc.__context__
-    return origin if isinstance(origin, grpc.Call) else None
+    return origin if isinstance(origin, grpc.Call | grpc.aio.AioRpcError) else None

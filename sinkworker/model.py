@@ -79,7 +79,7 @@ class Record:
     metadata: bytes
     """The event's custom metadata as stored: any bytes, JSON or not."""
     raw: bytes
-    """The event as the database encoded it: protobuf `ReadResp.ReadEvent.RecordedEvent`."""
+    """The event as the database sent it: one protobuf message `ReadResp`."""
 
     @property
     def size(self) -> int:

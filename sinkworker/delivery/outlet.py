@@ -22,7 +22,7 @@ from sinkworker.topics import Topic, describe_topic
 
 log = logging.getLogger(__name__)
 
-_RecordedEvent = streams_pb2.ReadResp.ReadEvent.RecordedEvent
+_ReadResp = streams_pb2.ReadResp
 
 
 REMEMBERED_S = 5.0
@@ -113,7 +113,7 @@ class KafkaOutlet:
 def _events(batch: Batch) -> Iterator[Any]:
     try:
         for raw in payload.unpack(batch.payload):
-            yield _RecordedEvent.FromString(bytes(raw))
+            yield _ReadResp.FromString(raw).event.event
     except (ValueError, DecodeError) as exc:
         raise Misconfigured(
             f"A batch cannot be read: {exc}.", hint="Every process must run the same release of sinkworker."

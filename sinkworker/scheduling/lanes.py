@@ -131,5 +131,5 @@ class Lanes:
             before=before,
             last=records[-1].cursor,
             count=len(records),
-            payload=payload.pack(each.raw for each in records),
+            payload=payload.pack([each.raw for each in records]),
         )

@@ -8,6 +8,7 @@ import threading
 import time
 from typing import Protocol
 
+from sinkworker.bell import SocketBell
 from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.errors import Restored, SinkworkerError, Stale, Transient
 from sinkworker.model import Revision
@@ -41,7 +42,7 @@ class Runner(threading.Thread):
     def __init__(self, means: Means, lease: Lease, connector_id: str, activation: Revision | None) -> None:
         super().__init__(name=f"connector-{connector_id}", daemon=True)
         self.activation = activation
-        self.bell = threading.Event()
+        self.bell = SocketBell()
         """Rings when the ledger has news for this connector."""
         self.failed = False
         """It ended for a reason that only a person can remove."""
@@ -78,6 +79,7 @@ class Runner(threading.Thread):
                 self._told_to_stop.wait(pause_s)
         finally:
             self._lease.release()
+            self.bell.close()
 
     def _attempt(self) -> bool:
         """One tenure, if it is this scheduler's turn. Whether there is nothing left to do.

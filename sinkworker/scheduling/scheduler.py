@@ -20,7 +20,7 @@ from sinkworker.model import Revision
 from sinkworker.scheduling.lanes import Limits
 from sinkworker.scheduling.runner import Runner
 from sinkworker.scheduling.tenure import Means
-from sinkworker.source.subscription import subscribe
+from sinkworker.source import readers
 from sinkworker.topics import describe_topic
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class Scheduler:
         self._redis = redis_client.connect(config.redis_url)
         self._database = Database(config.kurrentdb_uri)
         self._registry = Registry(self._database)
+        self._reader = readers.usable(readers.Reader(config.reader))
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
         self._runners: dict[str, Runner] = {}
         self._given_up: dict[str, Revision | None] = {}
@@ -127,7 +128,7 @@ class Scheduler:
             database=self._database,
             ledger=RedisLedger(self._redis, connector.id, int(config.claim_lease_s * 1000)),
             enqueue=self._enqueue,
-            subscribe=lambda wanted, after, bell: subscribe(self._database, wanted, after, bell),
+            subscribe=lambda wanted, after, bell: readers.subscribe(self._database, self._reader, wanted, after, bell),
             topic=lambda settings, connector_id: describe_topic(
                 settings.topic, settings.producer_options(connector_id, self._default_servers)
             ),

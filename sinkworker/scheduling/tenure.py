@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from sinkworker.bell import SocketBell
 from sinkworker.checkpoint.store import Checkpoint, CheckpointStore
 from sinkworker.connectors import settings as connector_settings
 from sinkworker.connectors.lifecycle import Connector, GenerationInfo, State
@@ -24,7 +25,7 @@ from sinkworker.scheduling import generations
 from sinkworker.scheduling.generations import FromBeginning, FromCheckpoint, FromNow, FromPosition, Opening, Start
 from sinkworker.scheduling.lanes import Lanes, Limits
 from sinkworker.source.filters import OneStream, ServerFilter, is_ours, server_filter
-from sinkworker.source.subscription import Subscription
+from sinkworker.source.subscription import LetGo, Subscription
 from sinkworker.topics import Topic
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ FEW_RECORDS = 64
 DRAIN_POLL_S = 0.05
 
 
-Subscribe = Callable[[ServerFilter, Cursor, threading.Event], Subscription]
+Subscribe = Callable[[ServerFilter, Cursor, SocketBell], Subscription]
 """Asks the database for what the filter lets through after the cursor; the event rings when something has come in."""
 
 DescribeTopic = Callable[[SinkSettings, str], Topic]
@@ -69,7 +70,7 @@ class Means:
 class ActiveTenure:
     """A scheduler's epoch over a connector, from `begin` to `end`. One thread uses it; `bell` may be rung by others."""
 
-    def __init__(self, means: Means, connector_id: str, bell: threading.Event) -> None:
+    def __init__(self, means: Means, connector_id: str, bell: SocketBell) -> None:
         self._means = means
         self._id = connector_id
         self._bell = bell
@@ -256,7 +257,7 @@ class ActiveTenure:
     def _can_read_from(self, cursor: Cursor) -> bool:
         if isinstance(self._filter, OneStream):
             return cursor.revision is not None
-        if cursor.prepare != cursor.commit:
+        if cursor.prepare not in (cursor.commit, 0):  # the database names no prepare position in some checkpoints
             return False  # a subscription begins behind all records of an explicit transaction
         assert self._connector.generation is not None
         named = cursor == self._connector.generation.start and not cursor.record_id
@@ -282,17 +283,35 @@ class ActiveTenure:
             moved = self._read()
             self._dispatch()
             if not moved:
-                self._bell.wait(IDLE_S)
+                self._wait()
+
+    def _wait(self) -> None:
+        """For acknowledgements and, where there is room, for records."""
+        if self._subscription is not None and self._has_room():
+            self._subscription.wait(IDLE_S)
+        else:
+            self._bell.wait(IDLE_S)
+
+    def _has_room(self) -> bool:
+        """Less is undelivered than may be (P6)."""
+        return not self._lanes.full and self._refused is None
 
     def _read(self) -> bool:
-        """Take in what the reader has, unless as much is undelivered as may be (P6). Whether there was anything."""
-        if self._lanes.full or self._refused is not None:
+        """Take in what the reader has, if there is room. Whether there was anything."""
+        if not self._has_room():
+            if self._subscription is not None:
+                self._subscription.rest()
             return False
         if self._subscription is None:
             self._resubscribe()
             return False
         try:
             items = self._subscription.read(READ_ITEMS)
+        except LetGo as exc:
+            log.info("%s", exc, extra=self._fields())
+            self._subscription.close()
+            self._subscription = None
+            return True
         except Unavailable as exc:
             log.warning("%s Reading goes on when it is back.", exc, extra=self._fields())
             self._subscription.close()

@@ -1,180 +1,37 @@
-"""KurrentDB in, records and marks out: the one interface to a subscription. The client's types stop here."""
+"""KurrentDB in, records and marks out: the one interface to a subscription, whatever reads it from its connection."""
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections import deque
-from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from kurrentdbclient import CaughtUp, Checkpoint, RecordedEvent
-from kurrentdbclient.common import AbstractCatchupSubscription
-from kurrentdbclient.protos.v1 import shared_pb2, streams_pb2
+from sinkworker.errors import Unavailable
+from sinkworker.source.events import Item
 
-from sinkworker.database import Database, ServerFault
-from sinkworker.errors import Fatal, Misconfigured, SinkworkerError, Unavailable
-from sinkworker.model import Cursor, Passed, Position, Record, Revision
-from sinkworker.source.filters import WITHOUT_SYSTEM_EVENTS, Matching, OneStream, ServerFilter
 
-log = logging.getLogger(__name__)
+class LetGo(Unavailable):
+    """We ended the subscription ourselves, since nobody could take in what it brought: nothing is wrong."""
 
-Item = Record | Passed
-
-CHECKPOINT_WINDOW = 32
-CHECKPOINT_MULTIPLIER = 8
-"""The database sends a checkpoint after window x multiplier records looked at, also those that the filter drops."""
-
-BUFFERED_BYTES = 8 << 20
-BUFFERED_ITEMS = 8192
-"""What a reader holds at most; beyond it the database's own flow control holds the rest back (P6)."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+    code = "let-go"
 
 
 class Subscription(Protocol):
-    """A catch-up subscription that has been asked for."""
+    """A catch-up subscription that the database has confirmed. One thread uses it."""
 
     def read(self, limit: int) -> list[Item]:
-        """What has come in, up to `limit` items, without waiting; the bell given to `subscribe` rings for more.
+        """What has come in, up to `limit` items, without waiting; nothing only where nothing has come in.
 
         After the last item of a subscription that ended, raises why: Unavailable (subscribe again from the last
-        cursor), NoBoundary (the cursor is no record's), Misconfigured.
+        cursor; LetGo where we ended it ourselves), NoBoundary (the cursor is no record's), Misconfigured.
+        """
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when `read` has something, when the bell given to `subscribe` rings, or after so many seconds."""
+
+    def rest(self) -> None:
+        """To be called instead of `read`, now and then, while nothing can be taken in (P6).
+
+        A subscription that rests for long may end itself: the database hangs up on a connection that nobody reads.
         """
 
     def close(self) -> None:
         """Let go of it. What was not read is dropped."""
-
-
-def subscribe(database: Database, wanted: ServerFilter, after: Cursor, bell: threading.Event) -> Subscription:
-    """Subscribe to what `wanted` lets through after that cursor (exclusive).
-
-    Raises what `Database` raises, and Misconfigured for a pattern that the database cannot run.
-    """
-    try:
-        subscription = _asked_for(database, wanted, after)
-    except ServerFault as exc:
-        if not isinstance(wanted, Matching) or wanted == WITHOUT_SYSTEM_EVENTS:
-            raise
-        raise Misconfigured(
-            f"KurrentDB does not accept the filter {wanted.pattern!r}.",
-            hint="It runs regular expressions in .NET's dialect; correct the filter's expression.",
-            code="filter-refused",
-        ) from exc
-    reader = ClientSubscription(database, subscription, bell)
-    reader.start()
-    return reader
-
-
-def _asked_for(database: Database, wanted: ServerFilter, after: Cursor) -> AbstractCatchupSubscription:
-    with database.translated("subscribe") as client:
-        if isinstance(wanted, OneStream):
-            return client.subscribe_to_stream(
-                **wanted.subscribe_options(), stream_position=after.revision, include_caught_up=True
-            )
-        return client.subscribe_to_all(
-            **wanted.subscribe_options(),
-            commit_position=None if after == Cursor.BEGINNING else after.commit,
-            include_checkpoints=True,
-            include_caught_up=True,
-            window_size=CHECKPOINT_WINDOW,
-            checkpoint_interval_multiplier=CHECKPOINT_MULTIPLIER,
-        )
-
-
-class ClientSubscription(threading.Thread):
-    """Reads a subscription of `kurrentdbclient` in a thread of its own, as far ahead as its bounds allow."""
-
-    def __init__(self, database: Database, subscription: AbstractCatchupSubscription, bell: threading.Event) -> None:
-        super().__init__(name="subscription", daemon=True)
-        self._database = database
-        self._subscription = subscription
-        self._bell = bell
-        self._items: deque[Item] = deque()
-        self._bytes = 0
-        self._room = threading.Condition()
-        self._closed = False
-        self._end: SinkworkerError | None = None
-
-    def read(self, limit: int) -> list[Item]:
-        with self._room:
-            items = [self._items.popleft() for _ in range(min(limit, len(self._items)))]
-            self._bytes -= sum(item.size for item in items if isinstance(item, Record))
-            self._room.notify()
-            if self._items:
-                self._bell.set()
-            elif not items and self._end is not None:
-                raise self._end
-        return items
-
-    def close(self) -> None:
-        with self._room:
-            self._closed = True
-            self._room.notify()
-        self._subscription.stop(cancel=True)
-
-    def run(self) -> None:
-        try:
-            with self._database.translated("go on with the subscription"):
-                for event in self._subscription:
-                    self._put(_item(event))
-                    if self._closed:
-                        return
-            end: SinkworkerError = Unavailable("KurrentDB ended the subscription.")
-        except SinkworkerError as exc:
-            end = exc
-        except Exception as exc:
-            log.exception("a bug ends the subscription")
-            end = Fatal(f"Unexpected {type(exc).__name__}: {exc}.")  # P5: a reader that says nothing looks idle
-        with self._room:
-            self._end = end
-        self._bell.set()
-
-    def _put(self, item: Item) -> None:
-        with self._room:
-            while (self._bytes >= BUFFERED_BYTES or len(self._items) >= BUFFERED_ITEMS) and not self._closed:
-                self._room.wait()
-            self._items.append(item)
-            if isinstance(item, Record):
-                self._bytes += item.size
-        self._bell.set()
-
-
-def _item(event: RecordedEvent) -> Item:
-    if isinstance(event, CaughtUp):
-        return Passed(None, caught_up=True)
-    if isinstance(event, Checkpoint):
-        return Passed(Cursor(Position(event.commit_position), Position(event.prepare_position)))
-    record_id = str(event.id)
-    return Record(
-        cursor=Cursor(
-            Position(event.commit_position),
-            Position(event.prepare_position),
-            Revision(event.stream_position),
-            record_id,
-        ),
-        stream=event.stream_name,
-        type=event.type,
-        metadata=event.metadata,
-        raw=_encoded(event, record_id),
-    )
-
-
-def _encoded(event: RecordedEvent, record_id: str) -> bytes:
-    """The event as the database had encoded it, but for the last digit of its time, which the client drops."""
-    recorded_at = event.recorded_at or _EPOCH
-    return streams_pb2.ReadResp.ReadEvent.RecordedEvent(
-        id=shared_pb2.UUID(string=record_id),
-        stream_identifier=shared_pb2.StreamIdentifier(stream_name=event.stream_name.encode()),
-        stream_revision=event.stream_position,
-        prepare_position=event.prepare_position,
-        commit_position=event.commit_position,
-        metadata={
-            "type": event.type,
-            "content-type": event.content_type,
-            "created": str((recorded_at - _EPOCH) // _MICROSECOND * 10),
-        },
-        custom_metadata=event.metadata,
-        data=event.data,
-    ).SerializeToString()

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 
 from kurrentdbclient import NewEvent
 
+from sinkworker.bell import Bell
 from sinkworker.database import NoBoundary, StoredEvent, WrongRevision
 from sinkworker.model import Cursor, Passed, Position, Record, Revision
+from sinkworker.source.events import Item
 from sinkworker.source.filters import Matching, ServerFilter
-from sinkworker.source.subscription import Item
 
 STEP = 10
 """Positions have gaps, as those of a real log."""
@@ -89,13 +90,18 @@ class Database:
         """No connector of the simulation is deleted."""
 
     def subscribe(
-        self, wanted: ServerFilter, after: Cursor, chance: Callable[[], float], on_read: Callable[[], None]
+        self,
+        wanted: ServerFilter,
+        after: Cursor,
+        chance: Callable[[], float],
+        on_read: Callable[[], None],
+        bell: Bell,
     ) -> Subscription:
         assert isinstance(wanted, Matching)
         self._around()
         if after != Cursor.BEGINNING and after.commit % STEP:
             raise NoBoundary(f"{after.commit} is no record's")
-        return Subscription(self._store, wanted, after, chance, on_read)
+        return Subscription(self._store, wanted, after, chance, on_read, bell)
 
 
 class Subscription:
@@ -108,6 +114,7 @@ class Subscription:
         after: Cursor,
         chance: Callable[[], float],
         on_read: Callable[[], None],
+        bell: Bell,
     ) -> None:
         assert wanted.by_stream
         self._store = store
@@ -115,6 +122,7 @@ class Subscription:
         self._next = 0 if after == Cursor.BEGINNING else after.commit // STEP
         self._chance = chance
         self._on_read = on_read
+        self._bell = bell
 
     def read(self, limit: int) -> list[Item]:
         self._on_read()
@@ -127,6 +135,12 @@ class Subscription:
             elif self._chance() < 0.3:
                 items.append(Passed(Cursor(event.commit, event.prepare)))
         return items
+
+    def wait(self, timeout_s: float) -> None:
+        self._bell.wait(timeout_s)
+
+    def rest(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

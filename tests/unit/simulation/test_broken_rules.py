@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from sinkworker.bell import SocketBell
 from sinkworker.checkpoint.store import CheckpointStore
 from sinkworker.checkpoint.watch import Watch
 from sinkworker.connectors.lifecycle import Connector
@@ -148,7 +148,7 @@ class ProgressNotStored(Registry):
 class EndsAtOnce(ActiveTenure):
     """Closes the epoch with lanes still held."""
 
-    def __init__(self, means: Means, connector_id: str, bell: threading.Event) -> None:
+    def __init__(self, means: Means, connector_id: str, bell: SocketBell) -> None:
         super().__init__(replace(means, drain_timeout_s=-1.0), connector_id, bell)
 
 

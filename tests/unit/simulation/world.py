@@ -167,6 +167,9 @@ class Bell:
         self._actor.pause()
         return self.is_set()
 
+    def close(self) -> None:
+        pass
+
 
 class ToldToStop(Bell):
     """Set where the process is to end, or where a look at the registry shows that the connector is to stop."""
@@ -356,8 +359,8 @@ class World:
             ledger=ledger,
             enqueue=self.enqueue,
             limits=LIMITS,
-            subscribe=lambda wanted, after, _: database.subscribe(
-                wanted, after, self.chance, self.maybe_lose_connection
+            subscribe=lambda wanted, after, bell: database.subscribe(
+                wanted, after, self.chance, self.maybe_lose_connection, bell
             ),
             topic=lambda settings, _: Topic(settings.topic, PARTITIONS, 1_000_000),
             default_servers="broker:9092",
