@@ -395,6 +395,8 @@ def _kind(exc: theirs.KurrentDBClientError) -> str:
 
 
 def _call(exc: theirs.KurrentDBClientError) -> grpc.Call | grpc.aio.AioRpcError | None:
-    """The call that failed. The client raises its errors `from None`, which leaves only the context."""
-    origin = exc.__cause__ or exc.__context__
-    return origin if isinstance(origin, grpc.Call | grpc.aio.AioRpcError) else None
+    """The call that failed. The client raises its errors `from None` or from themselves; the context knows more."""
+    for origin in (exc.__cause__, exc.__context__):
+        if isinstance(origin, grpc.Call | grpc.aio.AioRpcError):
+            return origin
+    return None
