@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import total_ordering
-from typing import ClassVar, NewType
+from typing import ClassVar, NamedTuple, NewType
 
 Position = NewType("Position", int)
 """A byte position in the database's log: 64 bits, strictly increasing, with gaps. Never computed, only copied."""
@@ -69,11 +69,16 @@ class Cursor:
 Cursor.BEGINNING = Cursor(Position(-1), Position(-1))
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One event on its way to Kafka. What routing needs is parsed; the rest stays in the bytes that came in."""
+class Record(NamedTuple):
+    """One event on its way to Kafka. What routing needs is parsed; the rest stays in the bytes that came in.
 
-    cursor: Cursor
+    A tuple, since one is made for every event: a frozen dataclass takes five times as long.
+    """
+
+    commit: Position
+    prepare: Position
+    revision: Revision
+    record_id: str
     stream: str
     type: str
     metadata: bytes
@@ -82,9 +87,9 @@ class Record:
     """The event as the database sent it: one protobuf message `ReadResp`."""
 
     @property
-    def size(self) -> int:
-        """Bytes that this record weighs in buffers and in Redis."""
-        return len(self.raw)
+    def cursor(self) -> Cursor:
+        """Just after this record."""
+        return Cursor(self.commit, self.prepare, self.revision, self.record_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sinkworker.ledger.contract import Batch, Tenure
-from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision, SettingsId
+from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Record, Revision, SettingsId
 
 
 def cursor(position: int) -> Cursor:
@@ -11,6 +11,12 @@ def cursor(position: int) -> Cursor:
     if position == 0:
         return Cursor.BEGINNING
     return Cursor(Position(position), Position(position), Revision(position), f"id-{position}")
+
+
+def record(position: int, raw: bytes = b"raw", stream: str = "loan-1") -> Record:
+    """The record at `position`."""
+    place = Position(position)
+    return Record(place, place, Revision(position), f"id-{position}", stream, "Requested", b"", raw)
 
 
 def tenure(epoch: int = 1, *, generation: str = "generation-0", lanes: int = 4, keys: str = "k") -> Tenure:

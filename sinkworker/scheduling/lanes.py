@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch, Survey
@@ -26,11 +27,15 @@ class Limits:
     """Buffered and dispatched bytes at which reading pauses."""
 
 
+_Place: TypeAlias = Cursor | Record
+"""Where a reader stands: just after a record stands for its cursor, which few need and many have."""
+
+
 @dataclass(slots=True)
 class _Buffer:
-    """What one lane collects: (the cursor just before the record, the record), and its bytes."""
+    """What one lane collects: (the place just before the record, the record), and its bytes."""
 
-    waiting: deque[tuple[Cursor, Record]] = field(default_factory=deque)
+    waiting: deque[tuple[_Place, Record]] = field(default_factory=deque)
     size: int = 0
 
 
@@ -42,7 +47,7 @@ class Lanes:
     """
 
     def __init__(self, start: Cursor, progress: Mapping[LaneNumber, Cursor], limits: Limits) -> None:
-        self._read = start
+        self._read: _Place = start
         self._progress = dict(progress)
         self._limits = limits
         self._buffers: dict[LaneNumber, _Buffer] = {}
@@ -54,21 +59,30 @@ class Lanes:
 
     def offer(self, record: Record, lane: LaneNumber) -> None:
         """Take the next record that the filter let through. Records come in the order of the log."""
-        before, self._read = self._read, record.cursor
-        done = self._progress.get(lane)
-        if done is not None and record.cursor <= done:
+        before, self._read = self._read, record
+        if self._progress and self._was_delivered(record, lane):
             self.skipped += 1
             return
         buffer = self._buffers.get(lane)
         if buffer is None:
             buffer = self._buffers[lane] = _Buffer()
+        size = len(record.raw)
         buffer.waiting.append((before, record))
-        buffer.size += record.size
-        self._buffered_bytes += record.size
+        buffer.size += size
+        self._buffered_bytes += size
+
+    def _was_delivered(self, record: Record, lane: LaneNumber) -> bool:
+        done = self._progress.get(lane)
+        if done is None:
+            return False
+        if record.cursor <= done:
+            return True
+        del self._progress[lane]  # the lane is beyond it for good
+        return False
 
     def passed(self, cursor: Cursor) -> None:
         """The reader stands at `cursor`; what lies between the last record and it, the filter kept back."""
-        self._read = max(self._read, cursor)
+        self._read = max(self.read, cursor)
 
     def observe(self, survey: Survey) -> None:
         """The mailboxes stand like this now."""
@@ -78,12 +92,12 @@ class Lanes:
     @property
     def read(self) -> Cursor:
         """Where the reader stands."""
-        return self._read
+        return _cursor(self._read)
 
     @property
     def frontier(self) -> Cursor:
         """Every matching record at or before it is done or dispatched: it stops before the oldest buffered one (P1)."""
-        return min((buffer.waiting[0][0] for buffer in self._buffers.values()), default=self._read)
+        return min((_cursor(buffer.waiting[0][0]) for buffer in self._buffers.values()), default=self.read)
 
     @property
     def buffered_records(self) -> int:
@@ -113,23 +127,29 @@ class Lanes:
 
     def _cut(self, lane: LaneNumber) -> Batch:
         buffer = self._buffers[lane]
-        before, record = buffer.waiting.popleft()
-        records, size = [record], record.size
-        while buffer.waiting and len(records) < self._limits.batch_records:
-            following = buffer.waiting[0][1]
-            if size + following.size > self._limits.batch_bytes:
+        waiting = buffer.waiting
+        before, record = waiting.popleft()
+        last, raws, size = record, [record.raw], len(record.raw)
+        while waiting and len(raws) < self._limits.batch_records:
+            record = waiting[0][1]
+            larger = size + len(record.raw)
+            if larger > self._limits.batch_bytes:
                 break
-            size += following.size
-            records.append(following)
-            buffer.waiting.popleft()
+            waiting.popleft()
+            last, size = record, larger
+            raws.append(record.raw)
         buffer.size -= size
         self._buffered_bytes -= size
-        if not buffer.waiting:
+        if not waiting:
             del self._buffers[lane]
         return Batch(
             lane=lane,
-            before=before,
-            last=records[-1].cursor,
-            count=len(records),
-            payload=payload.pack([each.raw for each in records]),
+            before=_cursor(before),
+            last=last.cursor,
+            count=len(raws),
+            payload=payload.pack(raws),
         )
+
+
+def _cursor(place: _Place) -> Cursor:
+    return place if isinstance(place, Cursor) else place.cursor

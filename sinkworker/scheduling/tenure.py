@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sinkworker.bell import SocketBell
@@ -18,13 +18,14 @@ from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.database import Database, NoBoundary
 from sinkworker.errors import Full, Misconfigured, Restored, Stale, Unavailable, Undeliverable
-from sinkworker.keys import KeyExtractor, lane_of, partition_of
 from sinkworker.ledger.contract import Batch, Closed, Enqueue, Ledger, Survey, Taken, Tenure
 from sinkworker.model import Cursor, Epoch, Position, Record
 from sinkworker.scheduling import generations
 from sinkworker.scheduling.generations import FromBeginning, FromCheckpoint, FromNow, FromPosition, Opening, Start
 from sinkworker.scheduling.lanes import Lanes, Limits
-from sinkworker.source.filters import OneStream, ServerFilter, is_ours, server_filter
+from sinkworker.scheduling.routing import Router
+from sinkworker.source.events import Item
+from sinkworker.source.filters import OneStream, ServerFilter, server_filter
 from sinkworker.source.subscription import LetGo, Subscription
 from sinkworker.topics import Topic
 
@@ -119,7 +120,6 @@ class ActiveTenure:
         self._lanes = Lanes(self._checkpoint.cursor, taken.progress, self._means.limits)
         self._taken = True
         self._check_database(max([self._checkpoint.cursor, *taken.progress.values()]))
-        self._key = KeyExtractor(self._settings.key).key
         self._subscribe()
         if not self._settings.autocommit.enabled:
             log.warning("autocommit is off: no checkpoint is ever written", extra=self._fields())
@@ -249,9 +249,10 @@ class ActiveTenure:
         """
         cursor = self._lanes.read
         if cursor == Cursor.BEGINNING or self._can_read_from(cursor):
-            self._discard_to = Cursor.BEGINNING
+            discard_to = Cursor.BEGINNING
         else:
-            self._discard_to, cursor = cursor, Cursor.BEGINNING
+            discard_to, cursor = cursor, Cursor.BEGINNING
+        self._router = Router(self._settings.key, self._layout, discard_to)
         self._subscription = self._means.subscribe(self._filter, cursor, self._bell)
 
     def _can_read_from(self, cursor: Cursor) -> bool:
@@ -319,12 +320,19 @@ class ActiveTenure:
             return False
         except NoBoundary as exc:
             raise _restored(f"position {self._lanes.read.commit} is no longer a record's") from exc
+        self._route(items)
+        return bool(items)
+
+    def _route(self, items: Iterable[Item]) -> None:
+        """Every record into its lane's buffer. Runs for every record."""
+        lane_of, offer = self._router.lane_of, self._lanes.offer
         for item in items:
             if isinstance(item, Record):
-                self._route(item)
+                lane = lane_of(item)
+                if lane is not None:
+                    offer(item, lane)
             elif item.cursor is not None:
                 self._lanes.passed(item.cursor)
-        return bool(items)
 
     def _resubscribe(self) -> None:
         """The connection was lost: go on from where the lanes stand, if this is still the same database (R8)."""
@@ -334,18 +342,6 @@ class ActiveTenure:
             log.info("reading again from position %d", self._lanes.read.commit, extra=self._fields())
         except Unavailable:
             self._bell.wait(RESUBSCRIBE_S)
-
-    def _route(self, record: Record) -> None:
-        if record.cursor <= self._discard_to:
-            return
-        if is_ours(record.stream, record.type):
-            # Bookkeeping of ours moves the log. It is nobody's record, and following it would make more of it.
-            return
-        key = self._key(record.stream, record.metadata)
-        partition = partition_of(
-            None if key is None else key.encode(), record.cursor.record_id, self._layout.partitions
-        )
-        self._lanes.offer(record, lane_of(partition, self._layout.lanes))
 
     def _dispatch(self) -> None:
         if self._refused is None:

@@ -51,7 +51,7 @@ class ClientSubscription(threading.Thread):
     def read(self, limit: int) -> list[Item]:
         with self._room:
             items = [self._items.popleft() for _ in range(min(limit, len(self._items)))]
-            self._bytes -= sum(item.size for item in items if isinstance(item, Record))
+            self._bytes -= sum(len(item.raw) for item in items if isinstance(item, Record))
             self._room.notify()
             if self._items:
                 self._bell.set()
@@ -94,7 +94,7 @@ class ClientSubscription(threading.Thread):
                 self._room.wait()
             self._items.append(item)
             if isinstance(item, Record):
-                self._bytes += item.size
+                self._bytes += len(item.raw)
         self._bell.set()
 
 
@@ -121,12 +121,10 @@ def _item(event: RecordedEvent) -> Item:
         return Passed(Cursor(Position(event.commit_position), Position(event.prepare_position)))
     record_id = str(event.id)
     return Record(
-        cursor=Cursor(
-            Position(event.commit_position),
-            Position(event.prepare_position),
-            Revision(event.stream_position),
-            record_id,
-        ),
+        commit=Position(event.commit_position),
+        prepare=Position(event.prepare_position),
+        revision=Revision(event.stream_position),
+        record_id=record_id,
         stream=event.stream_name,
         type=event.type,
         metadata=event.metadata,

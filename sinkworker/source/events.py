@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
@@ -15,36 +16,45 @@ Item: TypeAlias = Record | Passed
 _ReadResp = streams_pb2.ReadResp
 
 
-def item(message: bytes) -> Item | None:
-    """What one `ReadResp` says; None where it is nothing that counts. Raises Fatal for what is none, or no event."""
+def items(messages: Iterable[bytes]) -> list[Item]:
+    """What these `ReadResp` say, without those that say nothing that counts. Runs for every record.
+
+    Raises Fatal for what is no such message, or no event.
+    """
+    found: list[Item] = []
+    parse, add = _ReadResp.FromString, found.append
     try:
-        response = _ReadResp.FromString(message)
-        if response.HasField("event"):
-            return _record(response.event.event, message)
+        for message in messages:
+            response = parse(message)
+            event = response.event.event
+            record_id = event.id.string
+            if record_id:
+                add(
+                    Record(
+                        Position(event.commit_position),
+                        Position(event.prepare_position),
+                        Revision(event.stream_revision),
+                        record_id,
+                        event.stream_identifier.stream_name.decode(),
+                        event.metadata["type"],
+                        event.custom_metadata,
+                        message,
+                    )
+                )
+            elif (mark := _mark(response)) is not None:
+                add(mark)
     except (DecodeError, UnicodeDecodeError, ValueError) as exc:
         raise Fatal(f"KurrentDB sent a message that cannot be read: {exc}.") from exc
+    return found
+
+
+def _mark(response: streams_pb2.ReadResp) -> Passed | None:
     match response.WhichOneof("content"):
+        case "event":
+            raise ValueError("an event without an id")
         case "checkpoint":
             mark = response.checkpoint
             return Passed(Cursor(Position(mark.commit_position), Position(mark.prepare_position)))
         case "caught_up":
             return Passed(None, caught_up=True)
     return None
-
-
-def _record(event: streams_pb2.ReadResp.ReadEvent.RecordedEvent, message: bytes) -> Record:
-    record_id = event.id.string
-    if not record_id:
-        raise ValueError("an event without an id")
-    return Record(
-        Cursor(
-            Position(event.commit_position),
-            Position(event.prepare_position),
-            Revision(event.stream_revision),
-            record_id,
-        ),
-        event.stream_identifier.stream_name.decode(),
-        event.metadata["type"],
-        event.custom_metadata,
-        message,
-    )

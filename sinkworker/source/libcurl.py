@@ -23,7 +23,7 @@ from sinkworker.database import Database, Endpoint
 from sinkworker.errors import Fatal, Misconfigured, SinkworkerError, Unavailable
 from sinkworker.model import Cursor
 from sinkworker.source import requests
-from sinkworker.source.events import Item, item
+from sinkworker.source.events import Item, items
 from sinkworker.source.filters import ServerFilter
 from sinkworker.source.framing import Splitter, frame
 from sinkworker.source.subscription import LetGo
@@ -83,9 +83,8 @@ class LibcurlSubscription:
         if self._splitter.waiting < READ_AHEAD_BYTES:
             self._work(0.0)
         while messages := self._splitter.take(limit):
-            items = [each for message in messages if (each := item(message)) is not None]
-            if items:
-                return items
+            if found := items(messages):
+                return found
         if self._end is not None:
             raise self._end
         return []

@@ -6,8 +6,8 @@ import pytest
 from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker.errors import Fatal
-from sinkworker.model import Cursor, Passed, Position, Record
-from sinkworker.source.events import item
+from sinkworker.model import Cursor, Passed, Position, Record, Revision
+from sinkworker.source.events import items
 
 ReadResp = streams_pb2.ReadResp
 
@@ -27,22 +27,21 @@ def response() -> streams_pb2.ReadResp:
 
 def test_an_event_is_a_record_that_keeps_the_bytes() -> None:
     raw = response().SerializeToString()
-    record = item(raw)
-    assert record == Record(Cursor(Position(900), Position(899)), "ø-1", "Tested", b"\xff", raw)
-    assert isinstance(record, Record)
-    assert (record.cursor.revision, record.cursor.record_id) == (4, "5c3bd6ca-7e3a-4b54-8d5f-6a0e5a3f7c11")
+    place = Position(900), Position(899), Revision(4), "5c3bd6ca-7e3a-4b54-8d5f-6a0e5a3f7c11"
+    assert items([raw]) == [Record(*place, "ø-1", "Tested", b"\xff", raw)]
 
 
 def test_marks_say_how_far_the_database_is() -> None:
     checkpoint = ReadResp(checkpoint=ReadResp.Checkpoint(commit_position=70))
-    assert item(checkpoint.SerializeToString()) == Passed(Cursor(Position(70), Position(0)))
     caught_up = ReadResp(caught_up=ReadResp.CaughtUp())
-    assert item(caught_up.SerializeToString()) == Passed(None, caught_up=True)
+    messages = [checkpoint.SerializeToString(), caught_up.SerializeToString()]
+    assert items(messages) == [Passed(Cursor(Position(70), Position(0))), Passed(None, caught_up=True)]
 
 
 def test_what_a_newer_server_adds_is_passed_over() -> None:
-    assert item(ReadResp(fell_behind=ReadResp.FellBehind()).SerializeToString()) is None
-    assert item(b"\xf2\x7e\x02hi") is None  # a field that no release of today has
+    fell_behind = ReadResp(fell_behind=ReadResp.FellBehind()).SerializeToString()
+    unknown = b"\xf2\x7e\x02hi"  # a field that no release of today has
+    assert items([fell_behind, unknown]) == []
 
 
 @pytest.mark.parametrize("spoil", ["no id", "stream", "bytes"])
@@ -54,4 +53,4 @@ def test_what_cannot_be_read_is_refused(spoil: str) -> None:
         message.event.event.stream_identifier.stream_name = b"\xff"
     raw = message.SerializeToString()
     with pytest.raises(Fatal, match="cannot be read"):
-        item(raw[:-3] if spoil == "bytes" else raw)
+        items([raw[:-3] if spoil == "bytes" else raw])

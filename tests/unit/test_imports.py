@@ -30,6 +30,8 @@ PURE = (
     "scheduling/lanes.py",
     "keys.py",
     "scheduling/generations.py",
+    "scheduling/routing.py",
+    "source/framing.py",
     "delivery/window.py",
     "checkpoint/cadence.py",
     "connectors/settings.py",

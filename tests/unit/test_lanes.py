@@ -9,6 +9,7 @@ from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Survey
 from sinkworker.model import Cursor, LaneNumber, Record
 from sinkworker.scheduling.lanes import Lanes, Limits
+from tests import builders
 from tests.builders import cursor
 
 LIMITS = Limits(batch_records=4, batch_bytes=100, eager_depth=1, lane_depth=3, undelivered_bytes=400)
@@ -16,7 +17,7 @@ LANE = LaneNumber(0)
 
 
 def record(position: int, size: int = 10) -> Record:
-    return Record(cursor(position), "loan-1", "Requested", b"", b"x" * size)
+    return builders.record(position, b"x" * size)
 
 
 def survey(depth: int = 0, in_flight_bytes: int = 0, lane: int = 0) -> Survey:
@@ -111,7 +112,7 @@ def test_every_record_leaves_once_and_in_order_whatever_the_mailboxes_do(steps: 
         if size:
             position += 10
             offered.setdefault(lane, []).append(position)
-            core.offer(Record(cursor(position), "s", "T", b"", b"%d" % position), LaneNumber(lane))
+            core.offer(builders.record(position, b"%d" % position), LaneNumber(lane))
         core.observe(Survey(counter=1, mailboxes={LaneNumber(lane): depth} if depth else {}, in_flight_bytes=0))
         for batch in core.take():
             left.setdefault(int(batch.lane), []).extend(int(bytes(raw)) for raw in payload.unpack(batch.payload))

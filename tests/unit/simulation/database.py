@@ -148,4 +148,4 @@ class Subscription:
 
 def as_record(event: StoredEvent) -> Record:
     raw = f"{event.commit}:{event.stream}".encode()
-    return Record(event.cursor, event.stream, event.type, b"", raw)
+    return Record(event.commit, event.prepare, event.revision, event.id, event.stream, event.type, b"", raw)

@@ -77,7 +77,7 @@ class AcksTooEarly(Window):
 class FrontierAtReadPosition(Lanes):
     @property
     def frontier(self) -> Cursor:
-        return self._read
+        return self.read
 
 
 class WatermarkIgnoresMailboxes(MemoryLedger):

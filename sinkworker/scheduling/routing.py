@@ -1,0 +1,31 @@
+"""Pure: which lane a record goes to, if to any. Runs for every record."""
+
+from __future__ import annotations
+
+from sinkworker.connectors.settings import KeySettings
+from sinkworker.keys import KeyExtractor, lane_of, partition_of
+from sinkworker.model import Cursor, LaneNumber, Layout, Record
+from sinkworker.source.filters import is_ours
+
+
+class Router:
+    """Routes the records of one subscription."""
+
+    def __init__(self, keys: KeySettings, layout: Layout, discard_to: Cursor) -> None:
+        """`discard_to`: where the reading had to begin earlier than wanted, the cursor from which on records count."""
+        self._key = KeyExtractor(keys).key
+        self._partitions, self._lanes = layout.partitions, layout.lanes
+        self._discard_to = discard_to
+        self._discards = discard_to != Cursor.BEGINNING
+
+    def lane_of(self, record: Record) -> LaneNumber | None:
+        """The record's lane; None for one that nobody wants. Raises what the key's expression comes to.
+
+        Bookkeeping of ours moves the log. It is nobody's record, and following it would make more of it.
+        """
+        if self._discards and record.cursor <= self._discard_to:
+            return None
+        if is_ours(record.stream, record.type):
+            return None
+        key = self._key(record.stream, record.metadata)
+        return lane_of(partition_of(key.encode() if key else None, record.record_id, self._partitions), self._lanes)
