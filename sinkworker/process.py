@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -16,6 +17,9 @@ from sinkworker.config import Config
 from sinkworker.errors import SinkworkerError
 
 log = logging.getLogger(__name__)
+
+COLLECTED_ALLOCATIONS = 50_000
+"""How many small objects are made, and not freed, before the garbage collector looks at them; Python's default is 700."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -67,6 +71,17 @@ def attempt(role: Role, stop: threading.Event) -> int:
         return 1
     log.info("stopped")
     return 0
+
+
+def spare_the_collector() -> None:
+    """Have the garbage collector look less often, and never again at what the process has loaded by now.
+
+    Records on their way are many small objects without cycles, and freed without its help; looking through them all
+    the time took a fifth of a worker's CPU.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECTED_ALLOCATIONS, *gc.get_threshold()[1:])
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from celery import signals
 from kombu.exceptions import OperationalError
 
+from sinkworker import process
 from sinkworker.delivery.worker import Worker
 from sinkworker.errors import Invalid, SinkworkerError, Unavailable
 from sinkworker.ledger.contract import Activation
@@ -40,6 +41,7 @@ def deliver(*args: Any, **kwargs: Any) -> dict[str, Any]:
         from sinkworker.local import addresses
 
         _worker = Worker(addresses.resolve_now(config.load(config.environment())), enqueue, stopping)
+        process.spare_the_collector()
     return _worker.activate(connector, epoch, activations)
 
 

@@ -291,13 +291,14 @@ class Delivery:
             outlet.failures = 0
 
     def _produce(self, outlet: Outlet, held: _HeldLane, flight: InFlight) -> None:
+        producer = outlet.producer
         try:
             for message in outlet.messages(flight.batch, held.granted.layout):
-                # R6: until one record is confirmed on a partition, no other of this producer may be on its way there.
                 if flight.first_position is None:
                     flight.first_position = message.position
-                alone = self._careful or not outlet.producer.primed(message.partition)
-                while not outlet.producer.send(flight, message):
+                # R6: until one record is confirmed on a partition, no other of this producer may be on its way there.
+                alone = self._careful or not producer.primed(message.partition)
+                while not producer.send(flight, message):
                     self._poll(outlet)
                 if alone:
                     while flight.outstanding:

@@ -72,10 +72,10 @@ class HeaderBuilder:
             ("esdb-record-schema-type", _schema_type(facts["content-type"], values)),
         ]
         for name, value in values.items():
-            if (self._ignore_system and name[:1] == "$") or "\0" in name:  # at NUL librdkafka would cut the name
+            if name[:1] == "$" and self._ignore_system:
                 continue
             text = value if type(value) is str else event_metadata.as_text(value)
-            if text is not None:
+            if text is not None and "\0" not in name:  # at NUL librdkafka would cut the name
                 headers.append((USER_PREFIX + name, text.encode()))
         if self._contested_defaults:
             taken = {name for name, _ in headers}
@@ -118,18 +118,8 @@ def _second_text(second: int) -> bytes:
 
 def _request_id() -> bytes:
     """A random UUID, version 4. `uuid.uuid4` costs as much as all other headers together."""
-    digits = b"%032x" % random.getrandbits(128)  # unique, not secret; reseeded in a forked process
-    return b"%b-%b-4%b-%b%b-%b" % (
-        digits[:8],
-        digits[8:12],
-        digits[13:16],
-        _VARIANTS[digits[16]],
-        digits[17:20],
-        digits[20:],
-    )
-
-
-_VARIANTS = {digit: b"89ab"[digit & 3 : (digit & 3) + 1] for digit in b"0123456789abcdef"}
+    bits = random.getrandbits  # unique, not secret; reseeded in a forked process
+    return b"%08x-%04x-4%03x-%04x-%012x" % (bits(32), bits(16), bits(12), 0x8000 | bits(14), bits(48))
 
 
 def _schema_type(content_type: str, values: dict[str, object]) -> bytes:

@@ -99,14 +99,14 @@ class KafkaOutlet:
         key = None if key_text is None else key_text.encode()
         record_id = event.id.string
         return Outgoing(
-            record_id=record_id,
-            stream=stream,
-            type=event.metadata["type"],
-            position=event.commit_position,
-            key=key,
-            value=event.data,
-            headers=self._headers(event, date),
-            partition=partition_of(key, record_id, layout.partitions),
+            record_id,
+            stream,
+            event.metadata["type"],
+            event.commit_position,
+            key,
+            event.data,
+            self._headers(event, date),
+            partition_of(key, record_id, layout.partitions),
         )
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -46,9 +46,8 @@ _PERMANENT = frozenset(
 _REFUSED_CONNECTIONS = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One Kafka message to be, and where its record stands in the log."""
+class Outgoing(NamedTuple):
+    """One Kafka message to be, and where its record stands in the log. A tuple, since one is made for every record."""
 
     record_id: str
     stream: str

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 
+from sinkworker import process
 from sinkworker.config import Config
 from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.connectors.registry import Registry
@@ -60,6 +61,7 @@ class Scheduler:
     def run(self, stop: threading.Event) -> None:
         listener = redis_client.Listener(self._redis, self._wake, self._look.set, stop)
         listener.start()
+        process.spare_the_collector()
         while not stop.is_set():
             self._look.clear()
             self._supervise()
