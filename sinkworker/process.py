@@ -18,7 +18,7 @@ from sinkworker.errors import SinkworkerError
 
 log = logging.getLogger(__name__)
 
-COLLECTED_ALLOCATIONS = 50_000
+COLLECTED_ALLOCATIONS = 250_000
 """Small objects made, and not freed, before the garbage collector looks at them. Python has 700 by itself."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
