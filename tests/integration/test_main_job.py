@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -243,5 +244,15 @@ def test_waiting_for_the_broker_changes_nothing_in_what_arrives(system: System, 
     flow = system.flow(waitForBrokerAck=wait)
     flow.append(300)
     verdict = flow.delivered()
+    assert verdict.holds, verdict
+    assert verdict.duplicates == 0
+
+
+@pytest.mark.long
+def test_the_other_reader_delivers_as_well(tmp_path: Path) -> None:
+    with System(tmp_path, workers=1, SINKWORKER_READER="kurrentdbclient") as system:
+        flow = system.flow()
+        flow.append(1000)
+        verdict = flow.delivered()
     assert verdict.holds, verdict
     assert verdict.duplicates == 0
