@@ -242,7 +242,7 @@ class Delivery:
                 for held in list(self._lanes.values()):
                     self._turn(self._outlet, held)
                 if any(not held.window.idle for held in self._lanes.values()):
-                    self._poll(self._outlet)
+                    self._poll(self._outlet, at_once=all(held.drained for held in self._lanes.values()))
             except _Refused:
                 self._after_refusal(self._outlet)
 
@@ -302,7 +302,7 @@ class Delivery:
                     self._poll(outlet)
                 if alone:
                     while flight.outstanding:
-                        self._poll(outlet)
+                        self._poll(outlet, at_once=True)
         except Undeliverable as exc:
             self._settle(outlet)
             self._condemn(held, exc)
@@ -312,17 +312,20 @@ class Delivery:
     def _settle(self, outlet: Outlet) -> None:
         """Deliver and acknowledge what precedes a record that cannot be built: everything before it counts (P5)."""
         while self._awaits_kafka():
-            self._poll(outlet)
+            self._poll(outlet, at_once=True)
         for held in self._lanes.values():
             ready = held.window.ackable()
             with contextlib.suppress(Stale, Unavailable):
                 self._ledger.ack_and_next(held.claim, [flight.batch.number for flight in ready], held.window.after, 0)
                 self._count(outlet, held, ready)
 
-    def _poll(self, outlet: Outlet) -> None:
-        """Serve reports for a moment, keep the claims alive, and see whether Kafka refused or fell silent."""
+    def _poll(self, outlet: Outlet, *, at_once: bool = False) -> None:
+        """Serve reports for a moment, keep the claims alive, and see whether Kafka refused or fell silent.
+
+        `at_once`: nothing is left to be produced before a confirmation comes.
+        """
         producer = outlet.producer
-        producer.poll(POLL_S)
+        producer.poll(POLL_S, at_once=at_once)
         if producer.refusal is not None:
             raise _Refused
         now = time.monotonic()

@@ -138,9 +138,16 @@ class LaneProducer:
         flight.outstanding += 1
         return True
 
-    def poll(self, timeout_s: float) -> None:
-        """Serve delivery reports; returns early when there are some."""
-        self._producer.poll(timeout_s)
+    def poll(self, timeout_s: float, *, at_once: bool = False) -> None:
+        """Serve delivery reports; returns early when there are some.
+
+        `at_once`: nothing will follow what was sent, so that it need not linger for company. Then it returns early
+        only when all is reported.
+        """
+        if at_once:
+            self._producer.flush(timeout_s)  # which overrides `linger.ms`
+        else:
+            self._producer.poll(timeout_s)
 
     def abandon(self) -> None:
         """Purge what was not confirmed and close: a purged producer's sequence has a gap (R5)."""

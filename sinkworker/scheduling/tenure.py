@@ -18,10 +18,11 @@ from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.database import Database, NoBoundary
 from sinkworker.errors import Full, Misconfigured, Restored, Stale, Unavailable, Undeliverable
-from sinkworker.ledger.contract import Batch, Closed, Enqueue, Ledger, Survey, Taken, Tenure
+from sinkworker.ledger.contract import Activation, Batch, Closed, Enqueue, Ledger, Taken, Tenure
 from sinkworker.model import Cursor, Epoch, Position, Record
 from sinkworker.scheduling import generations
 from sinkworker.scheduling.generations import FromBeginning, FromCheckpoint, FromNow, FromPosition, Opening, Start
+from sinkworker.scheduling.grouping import Grouping
 from sinkworker.scheduling.lanes import Lanes, Limits
 from sinkworker.scheduling.routing import Router
 from sinkworker.source.events import Item
@@ -39,8 +40,8 @@ HEARTBEAT_S = 1.0
 
 RESUBSCRIBE_S = 0.5
 READ_ITEMS = 2000
-FEW_RECORDS = 64
-"""Up to so many records, all lanes go into one task: a task costs more than delivering a few records."""
+REGROUP_S = 0.01
+"""How soon the ledger is looked at again while activations wait for company."""
 
 DRAIN_POLL_S = 0.05
 
@@ -79,6 +80,7 @@ class ActiveTenure:
         self._refused: tuple[Sequence[Batch], Cursor] | None = None
         """Batches that the ledger had no room for, and the frontier that goes with them."""
         self._beat = 0.0
+        self._grouping = Grouping()
         self._taken = False
         self.began = False
         """This scheduler has an epoch over the connector: `epoch`."""
@@ -288,10 +290,11 @@ class ActiveTenure:
 
     def _wait(self) -> None:
         """For acknowledgements and, where there is room, for records."""
+        timeout_s = REGROUP_S if self._grouping else IDLE_S
         if self._subscription is not None and self._has_room():
-            self._subscription.wait(IDLE_S)
+            self._subscription.wait(timeout_s)
         else:
-            self._bell.wait(IDLE_S)
+            self._bell.wait(timeout_s)
 
     def _has_room(self) -> bool:
         """Less is undelivered than may be (P6)."""
@@ -351,7 +354,7 @@ class ActiveTenure:
             batches, frontier = self._refused
         now = time.monotonic()
         waits = self._lanes.buffered_records or self._lanes.full
-        if not batches and not waits and now - self._beat < HEARTBEAT_S:
+        if not batches and not waits and not self._grouping and now - self._beat < HEARTBEAT_S:
             return
         self._beat = now
         try:
@@ -364,7 +367,8 @@ class ActiveTenure:
             self._refused = None
         self._counter = survey.counter
         self._lanes.observe(survey)
-        self._send(survey, batches)
+        self._grouping.add(survey.activations, now)
+        self._send(self._grouping.due(survey, sum(batch.count for batch in batches), now))
         if survey.failure:
             reason = json.loads(survey.failure)
             raise Undeliverable(reason["message"], code=reason["code"])
@@ -376,14 +380,10 @@ class ActiveTenure:
         self._refused = (batches, frontier)
         self._bell.wait(IDLE_S)
 
-    def _send(self, survey: Survey, batches: Sequence[Batch]) -> None:
-        if not survey.activations:
-            return
-        few = sum(batch.count for batch in batches) <= FEW_RECORDS
-        groups = [survey.activations] if few else [[activation] for activation in survey.activations]
-        for group in groups:
+    def _send(self, tasks: Iterable[Sequence[Activation]]) -> None:
+        for activations in tasks:
             try:
-                self._means.enqueue(self._id, self.epoch, group)
+                self._means.enqueue(self._id, self.epoch, activations)
             except Unavailable as exc:
                 log.warning("%s The reaper sends the task again.", exc, extra=self._fields())
 
@@ -410,6 +410,7 @@ class ActiveTenure:
         self.abandon()
         if not self._taken:
             return
+        self._send(self._grouping.rest())
         deadline = time.monotonic() + self._means.drain_timeout_s
         self._drain(time.monotonic() + self._means.drain_timeout_s / 2)
         while self._means.ledger.quiesce(self.epoch) and time.monotonic() < deadline:

@@ -69,7 +69,7 @@ class Producer:
         self._waiting.append((flight, record))
         return True
 
-    def poll(self, timeout_s: float) -> None:
+    def poll(self, timeout_s: float, *, at_once: bool = False) -> None:
         time.sleep(self._broker.delay_s)
         if self._broker.silent:
             return
@@ -248,7 +248,7 @@ def test_a_lane_without_fault_is_freed_when_another_is_condemned() -> None:
 def test_what_is_in_flight_is_purged_before_the_connector_is_condemned() -> None:
     world = World(lane0=["a"], lane1=["x"])
 
-    def shut_out(timeout_s: float) -> None:
+    def shut_out(timeout_s: float, *, at_once: bool = False) -> None:
         raise Misconfigured("Kafka refuses the connection.")
 
     world.outlet.producer.poll = shut_out  # type: ignore[method-assign]
@@ -262,7 +262,7 @@ def test_what_is_in_flight_is_purged_before_the_connector_is_condemned() -> None
 def test_a_bug_stops_the_connector_with_its_name_and_leaves_nothing_held_or_in_flight() -> None:
     world = World(lane0=["a"], lane1=["x"])
 
-    def bug(timeout_s: float) -> None:
+    def bug(timeout_s: float, *, at_once: bool = False) -> None:
         raise RuntimeError("nobody foresaw this")
 
     world.outlet.producer.poll = bug  # type: ignore[method-assign]

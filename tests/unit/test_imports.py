@@ -30,6 +30,7 @@ PURE = (
     "scheduling/lanes.py",
     "keys.py",
     "scheduling/generations.py",
+    "scheduling/grouping.py",
     "scheduling/routing.py",
     "source/framing.py",
     "delivery/window.py",

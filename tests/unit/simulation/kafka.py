@@ -55,7 +55,7 @@ class Producer:
         self._waiting.setdefault(record.partition, deque()).append((flight, record))
         return True
 
-    def poll(self, timeout_s: float) -> None:
+    def poll(self, timeout_s: float, *, at_once: bool = False) -> None:
         self._poll(timeout_s)
         for flight, record in self._confirmed:
             flight.outstanding -= 1

@@ -273,7 +273,7 @@ class Worker:
             self.settings = settings
         return self.outlet
 
-    def poll(self, timeout_s: float) -> None:
+    def poll(self, timeout_s: float, *, at_once: bool = False) -> None:
         self.world.elapse(timeout_s)
         self.actor.pause()
 
