@@ -66,6 +66,10 @@ def report(connector: Connector, change: Change) -> Change | None:
         case EventType.RUNNING:
             runs = connector.state is State.RUNNING and connector.error is None
             return None if runs or not connector.should_run else change
+        case EventType.WAITING:
+            told = connector.error is not None and connector.error.code == change.data["code"]
+            waits = connector.state in (State.ACTIVATING, State.RUNNING)
+            return None if told or not waits else change
         case EventType.STOPPED:
             return None if connector.state is State.STOPPED and connector.error is None else change
         case EventType.DRAINED:

@@ -25,6 +25,7 @@ class EventType(StrEnum):
     TAKEN_OVER = "$sinkworker-taken-over"
     GENERATION_OPENED = "$sinkworker-generation-opened"
     RUNNING = "$sinkworker-running"
+    WAITING = "$sinkworker-waiting"
     DEACTIVATING = "$sinkworker-deactivating"
     STOPPED = "$sinkworker-stopped"
     FAILED = "$sinkworker-failed"
@@ -248,6 +249,9 @@ def _changed(connector: Connector, fact: Fact, at: datetime) -> Connector:
         case EventType.RUNNING:
             # A stop that was accepted meanwhile outranks the report.
             return replace(connector, state=State.RUNNING, error=None) if connector.should_run else connector
+        case EventType.WAITING:
+            # It goes on by itself: the state stays, and the next RUNNING takes the error back.
+            return replace(connector, error=Failure(data["code"], data["message"]))
         case EventType.STOPPED:
             # Started again while it was stopping: the stop is complete, the new activation waits for its turn.
             return replace(connector, state=State.ACTIVATING if connector.should_run else State.STOPPED, error=None)

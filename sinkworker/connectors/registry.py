@@ -196,6 +196,10 @@ class Registry:
         """It runs. Raises Stale, and so do all reports, when another epoch began or the connector is deleted."""
         return self._report(connector_id, epoch, EventType.RUNNING)
 
+    def report_waiting(self, connector_id: str, epoch: Epoch, code: str, message: str) -> Connector:
+        """It waits for something that may come back by itself; the next `report_running` takes that back."""
+        return self._report(connector_id, epoch, EventType.WAITING, code=code, message=message)
+
     def report_stopped(self, connector_id: str, epoch: Epoch) -> Connector:
         """The stop that was asked for is complete."""
         return self._report(connector_id, epoch, EventType.STOPPED)

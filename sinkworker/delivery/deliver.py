@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from sinkworker.delivery.producer import LaneProducer, Outgoing
 from sinkworker.delivery.window import InFlight, Window
-from sinkworker.errors import Misconfigured, SinkworkerError, Stale, Transient, Unavailable, Undeliverable
+from sinkworker.errors import Full, Misconfigured, SinkworkerError, Stale, Transient, Unavailable, Undeliverable
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Ledger
 from sinkworker.model import Epoch, LaneNumber, Layout, SettingsId
 
@@ -27,6 +27,9 @@ LEDGER_RETRY_S = 0.2
 
 NO_PROGRESS_TRIES = 3
 """Times that a fresh producer is tried on the same batch after an error that blames no record."""
+
+COMPLAINT_S = 5.0
+"""After so long without a confirmation the ledger is told what the lanes wait for, so that the connector says it."""
 
 FIRST_BACK_OFF_MS = 1_000
 LONGEST_BACK_OFF_MS = 30_000
@@ -145,6 +148,7 @@ class Delivery:
         self._lanes: dict[LaneNumber, _HeldLane] = {}
         self._outlet: Outlet | None = None
         self.done = Delivered()
+        self._complained = False
         self._careful = False
         """After a refusal every record goes alone and is awaited, so that the guilty one is found (R7)."""
         self._tries = 0
@@ -157,14 +161,14 @@ class Delivery:
                 self._open()
                 self._work()
         except _LetGo as exc:
-            self._free_all(exc.delay_ms)
+            self._free_all(exc.delay_ms, exc.reason)
             if exc.reason is not None:
                 raise exc.reason from exc
         except (Undeliverable, Misconfigured) as exc:
             self._condemn_any(exc)
             raise
-        except SinkworkerError:
-            self._free_all(self._back_off_ms())
+        except SinkworkerError as exc:
+            self._free_all(self._back_off_ms(), exc)
             raise
         except Exception as exc:
             log.exception("a bug stops the connector")
@@ -198,15 +202,18 @@ class Delivery:
             if again is not None:
                 self.done.again.append(again)
 
-    def _free_all(self, delay_ms: int) -> None:
-        """Free every lane. What the producer may still send belongs to the claims, so it is purged first (R5)."""
+    def _free_all(self, delay_ms: int, reason: SinkworkerError | None = None) -> None:
+        """Free every lane, and say what the trouble is.
+
+        What the producer may still send belongs to the claims, so it is purged first (R5).
+        """
         if self._outlet is not None and any(not held.window.idle for held in self._lanes.values()):
             self._outlet.discard()
         for held in list(self._lanes.values()):
             if delay_ms:
                 del self._lanes[held.claim.lane]
-                with contextlib.suppress(Stale, Unavailable):
-                    self._ledger.fail(held.claim, delay_ms)
+                with contextlib.suppress(Stale, Unavailable, Full):
+                    self._ledger.fail(held.claim, delay_ms, "" if reason is None else _as_json(reason))
             else:
                 self._release(held)
 
@@ -228,7 +235,7 @@ class Delivery:
             self._outlet.discard()
         del self._lanes[held.claim.lane]
         with contextlib.suppress(Stale, Unavailable):
-            self._ledger.condemn(held.claim, json.dumps({"code": reason.code, "message": str(reason)}))
+            self._ledger.condemn(held.claim, _as_json(reason))
         self._free_all(0)
 
     # -- the work
@@ -332,6 +339,7 @@ class Delivery:
         if producer.confirmations != self._confirmations or not self._awaits_kafka():
             self._confirmations = producer.confirmations
             self._progress_at = now
+            self._complained = False
         else:
             self._check_silence(outlet, now - self._progress_at)
         for held in self._lanes.values():
@@ -368,10 +376,18 @@ class Delivery:
                 hint="Check the connector's `authentication:` settings.",
                 code="kafka-authentication",
             )
+        silence = Transient(f"Kafka has not confirmed anything for {silent_s:.0f} s{cause}.", code="kafka-unavailable")
         patience_s = self._bounds.drain_timeout_s if self._stopping() else self._bounds.delivery_timeout_s
         if silent_s > patience_s:
-            silence = f"Kafka has not confirmed anything for {silent_s:.0f} s{cause}."
-            raise _LetGo(Transient(silence, code="kafka-unavailable"), self._back_off_ms())
+            raise _LetGo(silence, self._back_off_ms())
+        if silent_s > COMPLAINT_S and not self._complained:
+            self._complained = True
+            self._complain(silence)
+
+    def _complain(self, trouble: SinkworkerError) -> None:
+        waits = next(held for held in self._lanes.values() if not held.window.idle)
+        with contextlib.suppress(Stale, Unavailable, Full):  # the next call under the claim finds out
+            self._ledger.complain(waits.claim, _as_json(trouble))
 
     def _after_refusal(self, outlet: Outlet) -> None:
         refusal = outlet.producer.refusal
@@ -391,3 +407,7 @@ class Delivery:
             held.window = Window(1)
             held.handed = 0
             held.drained = False
+
+
+def _as_json(reason: SinkworkerError) -> str:
+    return json.dumps({"code": reason.code, "message": str(reason)})

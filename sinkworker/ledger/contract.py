@@ -102,6 +102,8 @@ class Survey:
     """Lanes that workers hold."""
     failure: str = ""
     """Why a record is undeliverable, as JSON; empty while all is well (P5)."""
+    trouble: str = ""
+    """What a lane waits for, as JSON, since it complained or failed and has not acknowledged anything; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +195,14 @@ class Ledger(Protocol):
     def release(self, claim: Claim) -> Activation | None:
         """Free the lane; an answer is the activation to send for what its mailbox still holds. Raises Stale if lost."""
 
-    def fail(self, claim: Claim, delay_ms: int) -> None:
-        """Free the lane after trouble; the reaper activates it again after the delay. Raises Stale if lost."""
+    def complain(self, claim: Claim, trouble: str) -> None:
+        """Say, as JSON, what the lane waits for; forgotten when it acknowledges something. Raises Stale if lost."""
+
+    def fail(self, claim: Claim, delay_ms: int, trouble: str = "") -> None:
+        """Free the lane after trouble, and complain of it; the reaper activates it again after the delay.
+
+        Raises Stale if lost.
+        """
 
     def condemn(self, claim: Claim, reason: str) -> None:
         """Free the lane because its head is undeliverable, with the reason as JSON (P5). Raises Stale if lost."""

@@ -71,6 +71,8 @@ class State:
     """How many lanes have progress, for the same reason."""
     acked_records: int = 0
     failure: str = ""
+    trouble: tuple[LaneNumber, str] | None = None
+    """The lane that complained last, and of what, until it acknowledges something."""
     quiesced: bool = False
     closed: bool = False
 
@@ -155,6 +157,7 @@ class MemoryLedger:
             activations=tuple(activations),
             held=self._held(),
             failure=state.failure,
+            trouble=state.trouble[1] if state.trouble else "",
         )
 
     def quiesce(self, epoch: Epoch) -> int:
@@ -211,6 +214,8 @@ class MemoryLedger:
         following = self._waiting(state, claim.lane, max([after, *numbers]), limit)
         for key in keys:
             self._remove(state, lane, key)
+        if state.trouble is not None and state.trouble[0] == claim.lane:
+            state.trouble = None
         self._renew(lane)
         return [] if state.quiesced else following
 
@@ -232,9 +237,15 @@ class MemoryLedger:
             return None
         return Activation(claim.lane, lane.activate(self._now_ms() + FIRST_RESEND_MS))
 
-    def fail(self, claim: Claim, delay_ms: int) -> None:
-        _, lane = self._held_lane(claim)
+    def complain(self, claim: Claim, trouble: str) -> None:
+        state, _ = self._held_lane(claim)
+        state.trouble = (claim.lane, trouble)
+
+    def fail(self, claim: Claim, delay_ms: int, trouble: str = "") -> None:
+        state, lane = self._held_lane(claim)
         lane.activate(self._now_ms() + delay_ms)
+        if trouble:
+            state.trouble = (claim.lane, trouble)
 
     def condemn(self, claim: Claim, reason: str) -> None:
         state, lane = self._held_lane(claim)

@@ -37,6 +37,7 @@ TRANSITIONS = (
     "next",
     "ack",
     "release",
+    "complain",
     "fail",
     "condemn",
     "reap",
@@ -140,7 +141,7 @@ class RedisLedger:
             size = len(batch.payload)
             about = f"{batch.count} {size} {batch.before.encode()} {batch.last.encode()}"
             args += (batch.lane, about, batch.payload)
-        after, size, held, failure, mailboxes, activations = self._call("dispatch", *args)
+        after, size, held, failure, trouble, mailboxes, activations = self._call("dispatch", *args)
         return Survey(
             counter=after,
             mailboxes={LaneNumber(lane): depth for lane, depth in _pairs(mailboxes)},
@@ -148,6 +149,7 @@ class RedisLedger:
             activations=_activations(activations),
             held=held,
             failure=failure.decode(),
+            trouble=trouble.decode(),
         )
 
     def advance(self, epoch: Epoch, counter: int, frontier: Cursor) -> Survey:
@@ -193,8 +195,11 @@ class RedisLedger:
         )
         return Activation(claim.lane, number) if number else None
 
-    def fail(self, claim: Claim, delay_ms: int) -> None:
-        self._call("fail", claim.epoch, claim.lane, claim.token, delay_ms, self.wake_channel)
+    def complain(self, claim: Claim, trouble: str) -> None:
+        self._call("complain", claim.epoch, claim.lane, claim.token, trouble, self.wake_channel)
+
+    def fail(self, claim: Claim, delay_ms: int, trouble: str = "") -> None:
+        self._call("fail", claim.epoch, claim.lane, claim.token, delay_ms, trouble, self.wake_channel)
 
     def condemn(self, claim: Claim, reason: str) -> None:
         self._call("condemn", claim.epoch, claim.lane, claim.token, reason, self.wake_channel)

@@ -176,7 +176,17 @@ class Runner(threading.Thread):
         if exc.code == self._trouble:
             return
         self._trouble = exc.code
+        self._have_it_said(exc)
         if isinstance(exc, Stale):
             log.info("the epoch is over (%s): taking over again", exc, extra={"connector": self._id})
         else:
             log.warning("%s Trying again until it works.", exc, extra={"connector": self._id})
+
+    def _have_it_said(self, exc: SinkworkerError) -> None:
+        """By the connector itself, as far as the database answers: it is not running, and nobody can see why."""
+        if isinstance(exc, Stale):
+            return
+        with contextlib.suppress(SinkworkerError):
+            connector = self._means.registry.get(self._id)
+            if connector is not None and not connector.deleted:
+                self._means.registry.report_waiting(self._id, connector.epoch, exc.code, str(exc))

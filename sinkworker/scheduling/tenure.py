@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from sinkworker.bell import SocketBell
 from sinkworker.checkpoint.store import Checkpoint, CheckpointStore
 from sinkworker.connectors import settings as connector_settings
-from sinkworker.connectors.lifecycle import Connector, GenerationInfo, State
+from sinkworker.connectors.lifecycle import Connector, GenerationInfo
 from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.database import Database, NoBoundary
@@ -81,6 +81,7 @@ class ActiveTenure:
         """Batches that the ledger had no room for, and the frontier that goes with them."""
         self._beat = 0.0
         self._grouping = Grouping()
+        self._troubled = False
         self._taken = False
         self.began = False
         """This scheduler has an epoch over the connector: `epoch`."""
@@ -125,8 +126,7 @@ class ActiveTenure:
         self._subscribe()
         if not self._settings.autocommit.enabled:
             log.warning("autocommit is off: no checkpoint is ever written", extra=self._fields())
-        if self._connector.state is not State.RUNNING:
-            self._means.registry.report_running(self._id, self.epoch)
+        self._means.registry.report_running(self._id, self.epoch)
         log.info(
             "running from position %d to topic %s in %d lanes",
             max(0, self._checkpoint.cursor.commit),
@@ -367,11 +367,26 @@ class ActiveTenure:
             self._refused = None
         self._counter = survey.counter
         self._lanes.observe(survey)
+        self._tell(survey.trouble)
         self._grouping.add(survey.activations, now)
         self._send(self._grouping.due(survey, sum(batch.count for batch in batches), now))
         if survey.failure:
             reason = json.loads(survey.failure)
             raise Undeliverable(reason["message"], code=reason["code"])
+
+    def _tell(self, trouble: str) -> None:
+        """Have the connector say what its workers wait for, and take it back when they go on."""
+        if bool(trouble) == self._troubled:
+            return
+        with contextlib.suppress(Unavailable):  # told at the next look
+            if trouble:
+                reason = json.loads(trouble)
+                log.warning("%s Its records wait.", reason["message"], extra=self._fields())
+                self._means.registry.report_waiting(self._id, self.epoch, reason["code"], reason["message"])
+            else:
+                log.info("records are delivered again", extra=self._fields())
+                self._means.registry.report_running(self._id, self.epoch)
+            self._troubled = bool(trouble)
 
     def _keep(self, batches: Sequence[Batch], frontier: Cursor, reason: Full) -> None:
         """Hold on to what there is no room for, and read no further (P6): workers make room as they acknowledge."""

@@ -34,6 +34,7 @@ WEIGHTS = {
     "ack_and_next": 8,
     "release": 4,
     "fail": 3,
+    "complain": 2,
     "reap": 6,
     "time_passes": 8,
     "trespass": 6,
@@ -136,7 +137,11 @@ class BothLedgers:
             self.activated([answer])
 
     def fail(self) -> None:
-        self.both("fail", self.held(), self.random.choice([0, 1_000_000]))
+        self.both("fail", self.held(), self.random.choice([0, 1_000_000]), self.random.choice(["", "1 silence"]))
+
+    def complain(self) -> None:
+        claim = self.held()
+        self.both("complain", claim, f"trouble of lane {claim.lane}")
 
     def condemn(self) -> None:
         claim = self.held()
@@ -164,8 +169,10 @@ class BothLedgers:
         self.both("next", claim, self.random.randrange(6), 2)
         self.both("ack", claim, self.random.randrange(6))
         if epoch < self.epoch:
-            for transition in ("release", "fail", "condemn"):
-                self.both(transition, claim, *{"fail": (0,), "condemn": ("no",)}.get(transition, ()))
+            for transition in ("release", "fail", "complain", "condemn"):
+                self.both(
+                    transition, claim, *{"fail": (0,), "complain": ("no",), "condemn": ("no",)}.get(transition, ())
+                )
             self.both("quiesce", epoch)
             self.both("close", epoch)
 

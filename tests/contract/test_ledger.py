@@ -88,6 +88,7 @@ def test_a_takeover_fences_the_older_epoch(ledger: Ledger) -> None:
         lambda: ledger.ack(claim, 1),
         lambda: ledger.release(claim),
         lambda: ledger.fail(claim, 0),
+        lambda: ledger.complain(claim, "{}"),
         lambda: ledger.condemn(claim, "{}"),
         lambda: ledger.quiesce(EPOCH),
         lambda: ledger.close(EPOCH),
@@ -308,6 +309,29 @@ def test_a_failed_lane_is_activated_by_the_reaper_after_the_delay(world: World) 
     assert ledger.reap() == Reaped()
     world.elapse(2_000)
     assert ledger.reap().activations == (Activation(LANE, 2),)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_what_a_lane_waits_for_is_told_until_it_acknowledges_something(ledger: Ledger, fails: bool) -> None:
+    claim = hold(ledger, batch(2, 0, 1), batch(2, 1, 2), batch(0, 2, 3))
+    other = ledger.claim(EPOCH, Activation(LaneNumber(0), 1), "other").claim
+    if fails:
+        ledger.fail(claim, 0, "silence")
+        (again,) = ledger.reap().activations
+        claim = ledger.claim(EPOCH, again, "again").claim
+    else:
+        ledger.complain(claim, "silence")
+    ledger.ack(other, 1)
+    assert ledger.advance(EPOCH, COUNTER, cursor(101)).trouble == "silence"
+    ledger.ack(claim, 1)
+    assert ledger.advance(EPOCH, COUNTER + 1, cursor(102)).trouble == ""
+
+
+def test_a_failure_without_a_word_leaves_what_was_said(ledger: Ledger) -> None:
+    claim = hold(ledger, batch(2, 0, 1))
+    ledger.complain(claim, "silence")
+    ledger.fail(claim, 0)
+    assert ledger.advance(EPOCH, COUNTER, cursor(101)).trouble == "silence"
 
 
 def test_a_condemned_lane_stops_the_handing_out_of_lanes(ledger: Ledger) -> None:

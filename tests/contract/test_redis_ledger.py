@@ -72,14 +72,14 @@ def test_a_takeover_leaves_nothing_of_an_older_epoch(redis_world: RedisWorld) ->
     assert redis_world.client.exists(keys["batches"], keys["payloads"], keys["progress"]) == 0
 
 
-@pytest.mark.parametrize("transition", ["ack", "release", "fail", "condemn"])
+@pytest.mark.parametrize("transition", ["ack", "release", "complain", "fail", "condemn"])
 def test_progress_of_a_worker_wakes_who_waits_for_it(redis_world: RedisWorld, transition: str) -> None:
     ledger = redis_world.redis_ledger
     _, claim = work(ledger)
     with redis_world.client.pubsub(ignore_subscribe_messages=True) as waiting:  # type: ignore[no-untyped-call]
         waiting.subscribe(ledger.wake_channel)
         waiting.get_message(timeout=5)
-        args = {"ack": (2,), "fail": (0,), "condemn": ("{}",)}.get(transition, ())
+        args = {"ack": (2,), "complain": ("{}",), "fail": (0,), "condemn": ("{}",)}.get(transition, ())
         getattr(ledger, transition)(claim, *args)
         message = waiting.get_message(timeout=5)
     assert message is not None

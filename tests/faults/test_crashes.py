@@ -97,9 +97,14 @@ def test_a_broker_that_falls_silent_and_comes_back_costs_no_record_and_no_worker
     try:
         # A worker with records on their way purges its producer; its next activation needs a new one.
         eventually(lambda: _lines(system.workers, "Kafka has not confirmed") > silences, within_s=30)
+        error = eventually(lambda: flow.connector.error)
+        state = flow.connector.state
     finally:
         os.kill(broker, signal.SIGCONT)
+    assert error is not None
+    assert (state, error.code) == (State.RUNNING, "kafka-unavailable")
     outcome(flow)
+    eventually(lambda: flow.connector.error is None)
     assert _lines(system.workers, "Traceback") == tracebacks
 
 

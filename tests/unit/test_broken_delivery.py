@@ -14,9 +14,9 @@ from tests.unit import test_deliver as suite
 class LetsGoWithoutPurging(Delivery):
     """R5: what the producer may still send stays on its way."""
 
-    def _free_all(self, delay_ms: int) -> None:
+    def _free_all(self, delay_ms: int, reason: Any = None) -> None:
         self._outlet, kept = None, self._outlet
-        super()._free_all(delay_ms)
+        super()._free_all(delay_ms, reason)
         self._outlet = kept
 
 

@@ -273,6 +273,21 @@ def test_a_bug_stops_the_connector_with_its_name_and_leaves_nothing_held_or_in_f
     assert world.held == 0
 
 
+def test_what_the_lanes_wait_for_is_said_once_while_they_wait_and_when_they_are_let_go_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(deliver, "COMPLAINT_S", 0.0)
+    world = World(lane0=["a"], lane1=["x"])
+    world.broker.silent = True
+    said: list[tuple[int, str]] = []
+    monkeypatch.setattr(world.ledger, "complain", lambda claim, trouble: said.append((claim.lane, trouble)))
+    with pytest.raises(Transient):
+        world.activate()
+    assert [(lane, json.loads(trouble)["code"]) for lane, trouble in said] == [(0, "kafka-unavailable")]
+    assert world.ledger.state.trouble is not None
+    assert "has not confirmed anything" in json.loads(world.ledger.state.trouble[1])["message"]
+
+
 def test_a_full_queue_is_waited_for() -> None:
     world = World(lane0=["a,b,c,d", "e,f,g"])
     world.broker.room = 2

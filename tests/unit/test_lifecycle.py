@@ -90,6 +90,24 @@ def failure(history: History, activation: Revision | None) -> Connector:
     return history.report(lifecycle.EventType.FAILED, activation=activation, code="topic-missing", message="no topic")
 
 
+def waiting(connector: Connector) -> Change | None:
+    data = {"epoch": connector.epoch, "code": "kafka-unavailable", "message": "no Kafka"}
+    return commands.report(connector, Change(lifecycle.EventType.WAITING, data))
+
+
+def test_a_connector_that_waits_says_what_for_until_it_goes_on(history: History) -> None:
+    waits = history.write(waiting(running(history)))
+    assert (waits.state, waits.should_run) == (State.RUNNING, True)
+    assert waits.error == lifecycle.Failure("kafka-unavailable", "no Kafka")
+    assert waiting(waits) is None  # once, however long it lasts
+    assert commands.report(waits, Change(lifecycle.EventType.RUNNING, {"epoch": waits.epoch})) is not None
+    assert history.report(lifecycle.EventType.RUNNING).error is None
+
+
+def test_a_connector_that_does_not_run_waits_for_nothing(history: History) -> None:
+    assert waiting(failure(history, running(history).activation)) is None
+
+
 def test_an_epoch_is_the_revision_of_its_takeover(history: History) -> None:
     started(history)
     assert taken_over(history).epoch == history.revision

@@ -2,7 +2,7 @@
 --
 -- Every transition is called with the same five keys, all under the connector's hash tag:
 -- KEYS[1] state     hash: format, epoch, generation, layout, settings, lanes, counter, frontier, batch_total, bytes,
---                   progress_total, acked_records, failure, quiesced, closed
+--                   progress_total, acked_records, failure, trouble ("lane what"), quiesced, closed
 -- KEYS[2] lanes     hash: lane → "head tail activation resends due deadline token"; always one field per lane
 -- KEYS[3] batches   hash: "lane:number" → "count size before last"
 -- KEYS[4] payloads  hash: "lane:number" → the batch's bytes
@@ -22,13 +22,13 @@ end
 -- The epoch's state; nil where there is none, or one that another release wrote in another format.
 local function read_state()
   local value = redis.call('HMGET', STATE, 'format', 'epoch', 'generation', 'layout', 'settings', 'lanes', 'counter',
-    'frontier', 'batch_total', 'bytes', 'progress_total', 'acked_records', 'failure', 'quiesced', 'closed')
+    'frontier', 'batch_total', 'bytes', 'progress_total', 'acked_records', 'failure', 'quiesced', 'closed', 'trouble')
   if value[1] ~= FORMAT then return nil end
   return {
     epoch = value[2], generation = value[3], layout = value[4], settings = value[5], lanes = tonumber(value[6]),
     counter = tonumber(value[7]), frontier = value[8], batch_total = tonumber(value[9]), bytes = tonumber(value[10]),
     progress_total = tonumber(value[11]), acked_records = tonumber(value[12]), failure = value[13],
-    quiesced = value[14] == '1', closed = value[15] == '1',
+    quiesced = value[14] == '1', closed = value[15] == '1', trouble = value[16] or '',
   }
 end
 

@@ -30,6 +30,7 @@ end
 local fresh = redis.call('HSET', PROGRESS, ARGV[2], done[total].last)
 redis.call('HSET', STATE, 'batch_total', state.batch_total - total, 'bytes', state.bytes,
   'progress_total', state.progress_total + fresh, 'acked_records', state.acked_records)
+if state.trouble:match('^%d+') == ARGV[2] then redis.call('HSET', STATE, 'trouble', '') end
 lane.head = lane.head + total
 lane.deadline = now_ms() + ARGV[4]
 write_lane(ARGV[2], lane)

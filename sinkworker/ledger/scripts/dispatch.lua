@@ -2,7 +2,7 @@
 -- KEYS: see _shared.lua
 -- ARGV[1] epoch   ARGV[2] counter   ARGV[3] frontier   ARGV[4] first resend in ms
 -- ARGV[5…] lane, "count size before last", payload, … of each batch
--- Answers OK counter bytes held failure "lane depth lane depth …" "lane activation lane activation …"
+-- Answers OK counter bytes held failure trouble "lane depth lane depth …" "lane activation lane activation …"
 --   | EPOCH | COUNTER of-the-ledger | LOST | ENDING | LANES
 local state = read_state()
 if not state or state.epoch ~= ARGV[1] then return {'EPOCH'} end
@@ -46,5 +46,5 @@ for number = 0, state.lanes - 1 do
 end
 redis.call('HSET', STATE, 'counter', state.counter + 1, 'frontier', ARGV[3], 'batch_total', state.batch_total,
   'bytes', state.bytes)
-return {'OK', state.counter + 1, state.bytes, held(state, lanes), state.failure, table.concat(mailboxes, ' '),
-  table.concat(fresh, ' ')}
+return {'OK', state.counter + 1, state.bytes, held(state, lanes), state.failure, state.trouble:gsub('^%d+ ', '', 1),
+  table.concat(mailboxes, ' '), table.concat(fresh, ' ')}
