@@ -18,7 +18,9 @@ from sinkworker.errors import Invalid
 
 PREFIX = "SINKWORKER_"
 TEST_PREFIX = "SINKWORKER_TEST_"
-"""Variables of the test suite; no process of ours reads them by way of this module."""
+"""Variables of the test suite. Of these, processes of ours know `CRASH_FOLDER` alone."""
+
+CRASH_FOLDER = TEST_PREFIX + "CRASH_FOLDER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,12 @@ def load(environ: Mapping[str, str]) -> Config:
 def inherited() -> dict[str, str]:
     """The process's own environment, for children that are to have the same."""
     return dict(os.environ)
+
+
+def crash_folder() -> Path | None:
+    """Where tests say at which point a process is to die; None outside of tests."""
+    folder = os.environ.get(CRASH_FOLDER)
+    return Path(folder) if folder else None
 
 
 def environment() -> dict[str, str]:

@@ -19,9 +19,10 @@ from honcho.environ import parse
 from kurrentdbclient import KurrentDBClient, NewEvent, RecordedEvent, StreamState
 from kurrentdbclient.exceptions import KurrentDBClientError
 
-from sinkworker.config import Secret
+from sinkworker.config import CRASH_FOLDER, Secret
 from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.connectors.registry import Registry
+from sinkworker.crashpoints import CrashPoint
 from sinkworker.database import Database
 from sinkworker.errors import SinkworkerError
 from tests.oracle import Verdict, consume, judge
@@ -79,6 +80,11 @@ class Role:
         """Of a worker: whether it takes tasks."""
         return self.said(" ready.")
 
+    @property
+    def alive(self) -> bool:
+        assert self._process is not None
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """SIGKILL to the process alone, as an out-of-memory killer does."""
         assert self._process is not None
@@ -118,7 +124,9 @@ class System:
             clean_environment(SINKWORKER_DATA_DIR=str(folder / "data")),
             folder,
         )
-        self._environ = {**QUICK, **environ}
+        self._crash_folder = folder / "crash"
+        self._crash_folder.mkdir()
+        self._environ = {**QUICK, CRASH_FOLDER: str(self._crash_folder), **environ}
         self._workers = workers
         self.roles: dict[str, Role] = {}
 
@@ -167,6 +175,12 @@ class System:
 
     def _is_ours(self, pid: int) -> bool:
         return os.readlink(f"/proc/{pid}/cwd").startswith(str(self._folder))
+
+    def crash_at(self, point: CrashPoint) -> None:
+        """Have the next process that comes there die, and wait for it."""
+        armed = self._crash_folder / point
+        armed.touch()
+        eventually(lambda: not armed.exists())
 
     def topic(self, partitions: int = PARTITIONS) -> str:
         """A new topic."""

@@ -8,6 +8,7 @@ from sinkworker.checkpoint.cadence import Cadence
 from sinkworker.checkpoint.store import Checkpoint, CheckpointStore
 from sinkworker.connectors import settings as connector_settings
 from sinkworker.connectors.lifecycle import Connector
+from sinkworker.crashpoints import CrashPoint, reach
 from sinkworker.errors import SinkworkerError, Transient
 from sinkworker.ledger.contract import Enqueue, Ledger, Watermark
 
@@ -78,6 +79,7 @@ class Watch:
             self._checkpoint = self._store.load()
         due = self._cadence.due(watermark, self._checkpoint.cursor, self._autocommit, now_s)
         if due or (last and watermark.cursor > self._checkpoint.cursor):
+            reach(CrashPoint.WATERMARK)
             self._checkpoint = self._store.advance(self._checkpoint, watermark.cursor, watermark.epoch)
             self._cadence.committed(watermark)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sinkworker.crashpoints import CrashPoint, reach
 from sinkworker.delivery.producer import LaneProducer, Outgoing
 from sinkworker.delivery.window import InFlight, Window
 from sinkworker.errors import Full, Misconfigured, SinkworkerError, Stale, Transient, Unavailable, Undeliverable
@@ -283,7 +284,11 @@ class Delivery:
             return
         # Only what is confirmed to the last record is acknowledged (P1).
         numbers = [flight.batch.number for flight in ready]
+        if numbers:
+            reach(CrashPoint.CONFIRMED)
         batches = self._ledger.ack_and_next(held.claim, numbers, held.window.after, wanted)
+        if numbers:
+            reach(CrashPoint.ACKNOWLEDGED)
         held.contact = time.monotonic()
         self._count(outlet, held, ready)
         held.drained = len(batches) < wanted

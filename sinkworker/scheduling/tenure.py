@@ -16,6 +16,7 @@ from sinkworker.connectors import settings as connector_settings
 from sinkworker.connectors.lifecycle import Connector, GenerationInfo
 from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.settings import SinkSettings
+from sinkworker.crashpoints import CrashPoint, reach
 from sinkworker.database import Database, NoBoundary
 from sinkworker.errors import Full, Misconfigured, Restored, Stale, Unavailable, Undeliverable
 from sinkworker.ledger.contract import Activation, Batch, Closed, Enqueue, Ledger, Taken, Tenure
@@ -397,10 +398,12 @@ class ActiveTenure:
 
     def _send(self, tasks: Iterable[Sequence[Activation]]) -> None:
         for activations in tasks:
+            reach(CrashPoint.DISPATCHED)
             try:
                 self._means.enqueue(self._id, self.epoch, activations)
             except Unavailable as exc:
                 log.warning("%s The reaper sends the task again.", exc, extra=self._fields())
+            reach(CrashPoint.ENQUEUED)
 
     # -- the end
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from sinkworker.connectors.lifecycle import State
+from sinkworker.crashpoints import CrashPoint
 from tests.oracle import Verdict
 from tests.processes import eventually
 from tests.system import BROKER, DATABASE, REDIS, Flow, Role, System
@@ -40,6 +41,16 @@ def outcome(flow: Flow) -> Verdict:
 def test_a_killed_role_that_is_started_again_loses_nothing(system: System, flow: Flow, name: str) -> None:
     system.roles[name].kill()
     system.roles[name].start()
+    outcome(flow)
+
+
+@pytest.mark.parametrize("point", CrashPoint)
+def test_a_role_that_dies_between_two_steps_loses_nothing(system: System, flow: Flow, point: CrashPoint) -> None:
+    system.crash_at(point)
+    role = system.roles.get(point.partition("-")[0])
+    if role is not None:  # of a worker the pool process died, which its parent replaces
+        eventually(lambda: not role.alive)
+        role.start()
     outcome(flow)
 
 
