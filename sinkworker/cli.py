@@ -143,6 +143,62 @@ def demo(events: int, keys: int, workers: int, as_json: bool, keep: bool) -> int
     return run(Options(events, keys, workers, as_json, keep), config.inherited())
 
 
+@cli.command()
+@click.option(
+    "--events", type=click.IntRange(1, 1_000_000), default=100_000, show_default=True, help="How many to deliver."
+)
+@click.option("--streams", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="Over how many.")
+@click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True, help="Runs of each contestant.")
+@click.option(
+    "--workers",
+    multiple=True,
+    default=("1,2",),
+    show_default=True,
+    metavar="N[,N…]",
+    callback=lambda _context, _option, values: _counts(values),
+    help="Worker processes of sinkworker, a contestant for each number. May be repeated.",
+)
+@click.option(
+    "--latency",
+    type=click.FloatRange(0, 3600),
+    default=20.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to measure latency at 200 events a second; 0 leaves it out.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON object.")
+def bench(events: int, streams: int, rounds: int, workers: list[int], latency: float, as_json: bool) -> int:
+    """Measure sinkworker beside the script that you would write instead.
+
+    \b
+    Contestants, each bringing the same events from the same database to Kafka:
+      naive           one process: kurrentdbclient as shipped, an idempotent producer, a checkpoint every 1,000
+      tuned           the same with the one gRPC option that makes its subscription cheap
+      sinkworker-N    scheduler, coordinator, API and N workers
+
+    Rounds are interleaved, all servers are the embedded ones, whatever is configured. A run begins with warm processes
+    and lasts from the first to the last event visible in Kafka; it counts only if the topic, read back, is complete.
+    The table has the medians: events a second, CPU of the contestant's processes for each event (servers beside), and
+    how both compare with naive and tuned; then the time from append to visible. Nothing is judged good or bad.
+
+    \b
+    Examples:
+      sinkworker bench --events 20000 --rounds 1      a first impression, in a minute
+      sinkworker bench --workers 1,2,4 --json         more contestants, for a script to read
+    """
+    from sinkworker.bench.run import Options, run
+
+    return run(Options(events, streams, rounds, workers, latency, as_json), config.inherited())
+
+
+def _counts(values: Sequence[str]) -> list[int]:
+    """The numbers of workers that `--workers` names, each once, in order."""
+    numbers = [number.strip() for value in values for number in value.split(",")]
+    if any(not number.isdigit() or not 1 <= int(number) <= 64 for number in numbers):
+        raise click.BadParameter(f"{','.join(numbers)} is no list of numbers from 1 to 64, such as 1,2,4")
+    return sorted({int(number) for number in numbers})
+
+
 @cli.command(name="create-topic")
 @click.argument("name")
 @click.option("--partitions", type=click.IntRange(1, 10_000), default=12, show_default=True, help="How many.")

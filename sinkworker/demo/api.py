@@ -44,6 +44,18 @@ class Api:
         if self.connector(connector_id)["state"] == STOPPED:
             self._ask("POST", f"/connectors/{connector_id}/start")
 
+    def start_at(self, connector_id: str, position: int) -> None:
+        """Start a connector that is stopped, after that position of the log."""
+        self._ask("POST", f"/connectors/{connector_id}/start/{position}")
+
+    def stop(self, connector_id: str) -> None:
+        """Ask for a stop; the connector's state says when it is complete."""
+        self._ask("POST", f"/connectors/{connector_id}/stop")
+
+    def delete(self, connector_id: str) -> None:
+        """Delete a connector that is stopped."""
+        self._ask("DELETE", f"/connectors/{connector_id}")
+
     def connector(self, connector_id: str) -> dict[str, Any]:
         """The connector as the list shows it."""
         (found,) = self._ask("GET", f"/connectors?connectorId={connector_id}")["items"]

@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+from uuid import UUID
 
 import orjson
 from kurrentdbclient import RecordedEvent
@@ -13,6 +15,16 @@ from kurrentdbclient import RecordedEvent
 from sinkworker.demo.topic import Consumed
 
 Differs = Callable[[RecordedEvent, Consumed], bool]
+
+
+class Identified(Protocol):
+    """An event of the log, as far as the judge itself looks at it."""
+
+    @property
+    def id(self) -> UUID: ...
+
+
+Event = TypeVar("Event", bound=Identified)
 
 
 @dataclass(slots=True)
@@ -47,6 +59,11 @@ def differs_in_content(event: RecordedEvent, message: Consumed) -> bool:
 
 def judge(log: Sequence[RecordedEvent], messages: Iterable[Consumed], differs: Differs = differs_in_content) -> Verdict:
     """P1: every event is there, unaltered. P2: first occurrences within a partition are in the order of the log."""
+    return compare(log, messages, differs)
+
+
+def compare(log: Iterable[Event], messages: Iterable[Consumed], differs: Callable[[Event, Consumed], bool]) -> Verdict:
+    """`judge` for a log of whatever the caller knows of its events; each message is looked at once, as it comes."""
     verdict = Verdict()
     by_id = {str(event.id): event for event in log}
     seen: Counter[str] = Counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,6 +15,7 @@ from sinkworker.errors import Unavailable
 
 TIMEOUT_S = 5.0
 READ_PATIENCE_S = 30.0
+"""So long without a record and without the end of a partition, and reading is given up."""
 FETCHED_AT_ONCE = 1000
 _LOG = logging.getLogger("sinkworker.librdkafka")
 
@@ -68,6 +70,11 @@ class Counter:
 
 
 def consume(servers: str, topic: str) -> list[Consumed]:
+    """All that `read` gives, at once."""
+    return list(read(servers, topic))
+
+
+def read(servers: str, topic: str) -> Iterator[Consumed]:
     """Everything in the topic, each partition from its first record to its present end. Raises Unavailable.
 
     The end is where a fetch finds nothing more. The embedded broker's answer to the direct question, ListOffsets, can
@@ -75,7 +82,7 @@ def consume(servers: str, topic: str) -> list[Consumed]:
     """
     consumer = _consumer(servers)
     try:
-        return _read_to_end(consumer, topic)
+        yield from _read_to_end(consumer, topic)
     except KafkaException as exc:
         raise Unavailable(f"The topic {topic} cannot be read: {exc.args[0].str()}.") from exc
     finally:
@@ -87,10 +94,9 @@ def _consumer(servers: str) -> Consumer:
     return Consumer({**options, "enable.partition.eof": True}, logger=_LOG)
 
 
-def _read_to_end(consumer: Consumer, topic: str) -> list[Consumed]:
+def _read_to_end(consumer: Consumer, topic: str) -> Iterator[Consumed]:
     unread = set(consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions)
     consumer.assign([TopicPartition(topic, number, 0) for number in unread])
-    messages: list[Consumed] = []
     deadline = time.monotonic() + READ_PATIENCE_S
     while unread:
         if time.monotonic() > deadline:
@@ -99,17 +105,19 @@ def _read_to_end(consumer: Consumer, topic: str) -> list[Consumed]:
             number, error = message.partition(), message.error()
             assert number is not None
             if error is None:
-                messages.append(_consumed(number, message))
+                deadline = time.monotonic() + READ_PATIENCE_S
+                yield consumed(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 unread.discard(number)
             else:
                 raise KafkaException(error)
-    return messages
 
 
-def _consumed(partition: int, message: Message) -> Consumed:
-    key, value = message.key(), message.value()
+def consumed(message: Message) -> Consumed:
+    """The message as the judge takes it."""
+    number, key, value = message.partition(), message.key(), message.value()
+    assert number is not None
     assert not isinstance(key, str)
     assert not isinstance(value, str)
     pairs = cast(list[tuple[str, object]], message.headers() or [])
-    return Consumed(partition, key, value, {name: text for name, text in pairs if isinstance(text, bytes)})
+    return Consumed(number, key, value, {name: text for name, text in pairs if isinstance(text, bytes)})

@@ -38,7 +38,15 @@ class Family:
     ) -> None:
         self.close()
 
-    def spawn(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> subprocess.Popen[bytes]:
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        log: Path,
+        stdin: int = subprocess.DEVNULL,
+    ) -> subprocess.Popen[bytes]:
         """Start a child whose output is appended to `log`. Raises Misconfigured when it cannot be started."""
         self._keep_guarded()
         try:
@@ -47,7 +55,7 @@ class Family:
                     argv,
                     env=dict(env),
                     cwd=cwd,
-                    stdin=subprocess.DEVNULL,
+                    stdin=stdin,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     process_group=self._guardian.pid,

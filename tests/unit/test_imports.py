@@ -59,6 +59,8 @@ STAGES = {
     "management": {"connectors", "ledger"},
     "local": set[str](),
     "demo": {"connectors", "local"},
+    # it runs the same processes as the demo, and judges topics as that does
+    "bench": {"demo", "local"},
 }
 """The folders of the package, and which others each may import. All may import the modules beside the folders."""
 

@@ -1,0 +1,74 @@
+"""Pure: the events that every contestant delivers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import orjson
+from kurrentdbclient import NewEvent
+
+from sinkworker.keys import partition_of
+from sinkworker.model import Revision
+
+CATEGORY = "BenchOrder-"
+"""What every contestant's filter lets through."""
+BODY_BYTES = 250
+LARGEST_APPEND = 20
+WORDS = ("amber", "basalt", "cedar", "drift", "ember", "flint", "grove", "harbour", "iris", "juniper", "kelp", "larch")
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Some events that go to the end of one stream at once."""
+
+    stream: str
+    after: Revision | None
+    """Revision of the stream's last event; None: there is no stream yet."""
+    events: tuple[NewEvent, ...]
+
+
+class Orders:
+    """Events of so many streams, which take turns; the same again each time, but for the ids."""
+
+    def __init__(self, streams: int, name: str = "") -> None:
+        """`name` tells these streams from other orders' in the same log."""
+        self._streams = [f"{CATEGORY}{name}{number:06d}" for number in range(streams)]
+        self._sizes = [0] * streams
+        self._turn = 0
+        self._told = 0
+        self._random = random.Random(1)  # noqa: S311  # made-up words, no secrets
+
+    def appends(self, events: int) -> Iterator[Append]:
+        """So many events, at most 20 in a row of the same stream and as many of each stream as can be."""
+        size = max(1, min(LARGEST_APPEND, events // len(self._streams)))
+        left = events
+        while left:
+            yield self.next(min(size, left))
+            left -= min(size, left)
+
+    def next(self, size: int = 1) -> Append:
+        """So many events of the stream whose turn it is."""
+        turn, self._turn = self._turn, (self._turn + 1) % len(self._streams)
+        told = self._sizes[turn]
+        self._sizes[turn] += size
+        stream = self._streams[turn]
+        events = tuple(self._event(stream) for _ in range(size))
+        return Append(stream, Revision(told - 1) if told else None, events)
+
+    def _event(self, stream: str) -> NewEvent:
+        self._told += 1
+        body = {"orderId": stream, "number": self._told, "amount": self._random.randrange(100, 99_999) / 100}
+        note = " ".join(self._random.choices(WORDS, k=BODY_BYTES // 4))
+        room = BODY_BYTES - len(orjson.dumps({**body, "note": ""}))
+        return NewEvent(type="OrderPlaced", data=orjson.dumps({**body, "note": note[:room]}), metadata=b"")
+
+
+def per_partition(written: Iterator[Append], partitions: int) -> dict[int, int]:
+    """How many of the events each partition of a topic gets; partitions that get none are left out."""
+    counts: dict[int, int] = {}
+    for append in written:
+        partition = partition_of(append.stream.encode(), "", partitions)
+        counts[partition] = counts.get(partition, 0) + len(append.events)
+    return counts

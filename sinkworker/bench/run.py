@@ -1,0 +1,192 @@
+"""Run a benchmark from beginning to end: servers, log, rounds, latency, results, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from sinkworker import config, logs, process
+from sinkworker.bench import log as bench_log
+from sinkworker.bench import measure, table
+from sinkworker.bench.contestant import Contestant, Script
+from sinkworker.bench.events import Orders
+from sinkworker.bench.figures import NAIVE, TUNED, Latency, Results, Run, rotated
+from sinkworker.bench.progress import Progress
+from sinkworker.bench.roles import Roles
+from sinkworker.bench.servers import Servers
+from sinkworker.demo.processes import role_environ
+from sinkworker.errors import Misconfigured, SinkworkerError
+from sinkworker.local.family import Family
+from sinkworker.process import Stopped
+
+INTERRUPTED = 130
+NOTHING_COUNTS = 3
+LATENCY_PER_SECOND = 200
+TABLE_WIDTH = 150
+"""Of a table that goes into a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks for."""
+
+    events: int
+    streams: int
+    rounds: int
+    workers: Sequence[int]
+    latency_s: float
+    as_json: bool = False
+
+
+def run(options: Options, environ: Mapping[str, str]) -> int:
+    """Answer the exit code: 0 if everything was measured. Only the main thread may call it.
+
+    Raises Invalid for a variable that is wrong, Misconfigured where the local stack cannot run at all.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="sinkworker-bench-")).resolve()
+    except OSError as exc:
+        raise Misconfigured(f"No temporary folder can be made: {exc.strerror}.", hint="Set TMPDIR to one.") from exc
+    wanted = False
+    try:
+        level = config.load(role_environ(environ, folder, 1)).log_level  # what is wrong is said before anything starts
+        stop = threading.Event()
+        with (folder / "bench.log").open("w", encoding="utf-8") as own_log:
+            logs.setup(level, "bench", stream=own_log)
+            with process.stopping_on_signals(stop), Family() as family:
+                bench = Bench(options, environ, folder, family, stop)
+                wanted = True
+                code = bench.run()
+        wanted = code not in (0, INTERRUPTED)
+        return code
+    finally:
+        if not wanted:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class Bench:
+    """One benchmark in a folder of its own."""
+
+    def __init__(
+        self, options: Options, environ: Mapping[str, str], folder: Path, family: Family, stop: threading.Event
+    ) -> None:
+        """Starts nothing. Raises Misconfigured where a server is not to be had."""
+        self._options = options
+        self._environ = environ
+        self._folder = folder
+        self._family = family
+        self._stop = stop
+        self._servers = Servers(family, folder, environ)
+        self._progress = Progress()
+        self._results = Results(options.events, options.rounds)
+        self._contestant: Contestant | None = None
+        self._makers: dict[str, Callable[[str], Contestant]] = {
+            NAIVE: partial(self._script, tuned=False),
+            TUNED: partial(self._script, tuned=True),
+            **{sinkworker(workers): partial(self._roles, workers=workers) for workers in options.workers},
+        }
+
+    def run(self) -> int:
+        """Measure everything, and print what came of it."""
+        try:
+            with self._progress:
+                self._measure()
+        except Stopped:
+            click.echo("Stopped.", err=True)
+            return INTERRUPTED
+        except SinkworkerError as exc:
+            click.echo(f"Error: {exc}\nAll logs are in {self._folder}", err=True)
+            return exc.exit_code
+        finally:
+            self._servers.stop()
+        if self._options.as_json:
+            click.echo(self._results.as_json())
+        else:
+            console = Console()
+            console.width = max(console.width, TABLE_WIDTH)
+            console.print(table.of_results(self._results))
+        return NOTHING_COUNTS if None in self._results.medians.values() else 0
+
+    def _measure(self) -> None:
+        options, say = self._options, self._progress
+        say.phase("starting the embedded servers")
+        self._servers.start(self._stop)
+        self._log = bench_log.connect(self._servers.kurrentdb)
+        say.phase(f"writing {options.events:,} events to {options.streams:,} streams")
+        self._log.write(options.events, options.streams, self._written)
+        for number in range(1, options.rounds + 1):
+            for name in rotated(list(self._makers), number - 1):
+                say.phase(f"round {number} of {options.rounds}: {name}")
+                found = self._run(name, number)
+                self._results.runs.append(found)
+                say.note(f"round {number} of {options.rounds}: {name}: {found}")
+        if options.latency_s:
+            orders = Orders(options.streams, "live-")
+            for name in (NAIVE, sinkworker(min(options.workers))):
+                say.phase(f"latency at {LATENCY_PER_SECOND} events/s: {name}, for {options.latency_s:g} s")
+                latency = self._latency(name, orders)
+                self._results.latency[name] = latency
+                say.note(f"latency at {LATENCY_PER_SECOND} events/s: {name}: {latency}")
+
+    def _run(self, name: str, number: int) -> Run:
+        run = f"{name}-round-{number}"
+        with self._taking_part(name, run) as contestant:
+            found = measure.catch_up(contestant, self._servers, run, self._log, self._check)
+            contestant.retire()
+        verdict = self._log.judge(self._servers.kafka, run, self._check)
+        return Run(name, number, self._options.events, found.seconds, found.cpu_us, found.servers_cpu_us, verdict)
+
+    def _latency(self, name: str, orders: Orders) -> Latency:
+        run = f"{name}-latency"
+        with self._taking_part(name, run) as contestant:
+            load = measure.Load(orders, LATENCY_PER_SECOND, self._options.latency_s)
+            found = measure.latency(contestant, self._servers, run, self._log, load, self._check)
+            contestant.retire()
+        return found
+
+    @contextlib.contextmanager
+    def _taking_part(self, name: str, run: str) -> Iterator[Contestant]:
+        """A contestant for one run, which names its topic, too. Its processes are gone afterwards."""
+        contestant = self._makers[name](run)
+        self._contestant = contestant
+        try:
+            yield contestant
+        finally:
+            self._contestant = None
+            contestant.stop()
+
+    def _script(self, run: str, *, tuned: bool) -> Contestant:
+        return Script(self._family, self._folder, self._environ, self._servers, run, tuned=tuned)
+
+    def _roles(self, run: str, *, workers: int) -> Contestant:
+        return Roles(self._family, self._folder, self._environ, self._servers, run, workers=workers, wait=self._wait)
+
+    def _written(self, events: int) -> None:
+        self._progress.update(f"written {events:,} of {self._options.events:,} events")
+        self._check()
+
+    def _wait(self, seconds: float) -> None:
+        self._check()
+        self._stop.wait(seconds)
+
+    def _check(self) -> None:
+        """Raise what ends the benchmark: Stopped, or Misconfigured for a process that died."""
+        if self._stop.is_set():
+            raise Stopped
+        self._servers.check()
+        if self._contestant is not None:
+            self._contestant.check()
+
+
+def sinkworker(workers: int) -> str:
+    """What the figures call sinkworker with so many workers."""
+    return f"sinkworker-{workers}"
