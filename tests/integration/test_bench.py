@@ -1,0 +1,95 @@
+"""`sinkworker bench` in small: the truth and the shape of its JSON, its errors, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_demo import Demo
+from tests.processes import clean_environment, eventually, start_sinkworker
+
+SMALL = ("--events", "2000", "--streams", "200", "--rounds", "1", "--json")
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds the benchmark's processes in /proc")
+
+
+def bench(folder: Path, *arguments: str, **variables: str) -> Demo:
+    """A running benchmark; its processes are found as a demo's are."""
+    temporary, log = folder / "tmp", folder / "bench.err"
+    temporary.mkdir()
+    environ = clean_environment(TMPDIR=str(temporary), **variables)
+    process = start_sinkworker("bench", *arguments, cwd=folder, log=log, environ=environ)
+    return Demo(process, temporary, log)
+
+
+def test_it_measures_every_contestant_whatever_is_configured_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    running = bench(tmp_path, *SMALL, "--latency", "1", KURRENTDB_URI="kdb://db.example:2113")
+    out, _ = running.process.communicate(timeout=90)
+    assert running.process.returncode == 0, running.log.read_text()
+    found = json.loads(out)
+    contestants = ["naive", "tuned", "sinkworker-1", "sinkworker-2"]
+    assert (found["events"], found["rounds"]) == (2000, 1)
+    assert [run["contestant"] for run in found["runs"]] == contestants
+    assert list(found["medians"]) == list(found["ratios"]) == contestants
+    for run in found["runs"]:
+        assert run["counted"]
+        assert run["duplicates"] == run["missing"] == run["altered"] == run["unexpected"] == run["out_of_order"] == 0
+        assert run["events_per_second"] == pytest.approx(2000 / run["seconds"], rel=0.1)
+        parts = {name: used for name, used in run["cpu_us_per_event"].items() if name != "total"}
+        roles = {"scheduler", "coordinator", "api", "workers"} if "sinkworker" in run["contestant"] else {"script"}
+        assert parts.keys() == roles
+        assert sum(parts.values()) == pytest.approx(run["cpu_us_per_event"]["total"], abs=0.1)
+        assert parts[max(parts)] > 0
+        assert run["servers_cpu_us_per_event"].keys() == {"kurrentdb", "kafka", "redis"}
+    assert found["ratios"]["naive"]["to_naive"] == {"events_per_second": 1.0, "cpu_us_per_event": 1.0}
+    assert found["latency_ms"].keys() == {"naive", "sinkworker-1"}
+    for latency in found["latency_ms"].values():
+        assert latency["events"] == 200
+        assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
+    assert running.said("round 1 of 1: sinkworker-2")
+    assert running.processes() == []
+    assert list(running.temporary.iterdir()) == []
+
+
+def test_ctrl_c_in_the_middle_of_a_run_stops_everything_and_ends_with_130(tmp_path: Path) -> None:
+    running = bench(tmp_path, *SMALL, "--workers", "1", "--latency", "0")
+    try:
+        eventually(lambda: running.said("sinkworker-1 …"), within_s=60)
+        running.process.send_signal(signal.SIGINT)
+        out, _ = running.process.communicate(timeout=15)
+        assert running.process.returncode == 130
+        assert out == b""
+        assert running.processes() == []
+        assert list(running.temporary.iterdir()) == []
+    finally:
+        running.process.kill()
+        running.process.communicate()
+
+
+def test_a_script_that_dies_ends_it_with_the_reason_and_the_place_of_the_logs(tmp_path: Path) -> None:
+    running = bench(tmp_path, *SMALL, "--workers", "1")
+    try:
+        (victim,) = eventually(lambda: running.processes("sinkworker.bench.script"), within_s=60)
+        os.kill(victim, signal.SIGKILL)
+        assert running.process.wait(20) == 3
+        assert running.said("it was killed by SIGKILL")
+        assert running.said(f"All logs are in {running.temporary}")
+        assert running.processes() == []
+    finally:
+        running.process.kill()
+        running.process.communicate()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--workers", "0"), ("--workers", "1,many"), ("--rounds", "0"), ("--latency", "-1")]
+)
+def test_wrong_options_end_with_2_and_a_sentence(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    running = bench(tmp_path, *arguments)
+    running.process.communicate(timeout=10)
+    assert running.process.returncode == 2
+    assert running.said(arguments[0])
+    assert not running.said("Traceback")
