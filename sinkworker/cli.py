@@ -55,6 +55,10 @@ def cli() -> None:
       sinkworker demo
 
     \b
+    Measure it beside the script that you would write instead:
+      sinkworker bench
+
+    \b
     Run it: each of these is a process, `honcho start` runs them all from the Procfile.
       sinkworker scheduler            reads KurrentDB, dispatches to the workers
       celery -A tasks worker          delivers to Kafka; start more of them to scale

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,17 @@ Wait = Callable[[float], None]
 """Waits so many seconds at most; raises what ends the benchmark: Stopped, Misconfigured for a process that died."""
 
 STOP_PATIENCE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where contestants take part."""
+
+    family: Family
+    folder: Path
+    environ: Mapping[str, str]
+    """What the processes' environment is made from."""
+    servers: Servers
 
 
 class Contestant(Protocol):
@@ -53,32 +65,23 @@ class Contestant(Protocol):
 class Script:
     """`script.py`, as a process of its own."""
 
-    def __init__(
-        self,
-        family: Family,
-        folder: Path,
-        environ: Mapping[str, str],
-        servers: Servers,
-        name: str,
-        *,
-        tuned: bool,
-    ) -> None:
+    def __init__(self, site: Site, name: str, *, tuned: bool) -> None:
         """`name` is the topic's, too."""
-        self._family = family
-        self._folder = folder
-        self._environ = {**environ, "PYTHONPATH": import_path(environ)}
+        self._site = site
         self._name = name
-        self._log = folder / f"{name}.log"
+        self._log = site.folder / f"{name}.log"
         self._argv = python(
             "sinkworker.bench.script",
-            *("--name", name, "--kurrentdb", servers.kurrentdb, "--kafka", servers.kafka),
+            *("--name", name, "--kurrentdb", site.servers.kurrentdb, "--kafka", site.servers.kafka),
             *("--topic", name, "--prefix", CATEGORY, *(["--tuned"] if tuned else [])),
         )
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self._process = self._family.spawn(
-            self._argv, env=self._environ, cwd=self._folder, log=self._log, stdin=subprocess.PIPE
+        site = self._site
+        environ = {**site.environ, "PYTHONPATH": import_path(site.environ)}
+        self._process = site.family.spawn(
+            self._argv, env=environ, cwd=site.folder, log=self._log, stdin=subprocess.PIPE
         )
 
     def warm_up(self, after: Position, delivered: Callable[[], object]) -> None:

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 import orjson
 from kurrentdbclient import NewEvent
 
+from sinkworker.demo.loans import LARGEST_APPEND, Append
 from sinkworker.keys import partition_of
 from sinkworker.model import Revision
 
 CATEGORY = "BenchOrder-"
 """What every contestant's filter lets through."""
 BODY_BYTES = 250
-LARGEST_APPEND = 20
 WORDS = ("amber", "basalt", "cedar", "drift", "ember", "flint", "grove", "harbour", "iris", "juniper", "kelp", "larch")
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """Some events that go to the end of one stream at once."""
-
-    stream: str
-    after: Revision | None
-    """Revision of the stream's last event; None: there is no stream yet."""
-    events: tuple[NewEvent, ...]
 
 
 class Orders:
@@ -41,7 +30,7 @@ class Orders:
         self._random = random.Random(1)  # noqa: S311  # made-up words, no secrets
 
     def appends(self, events: int) -> Iterator[Append]:
-        """So many events, at most 20 in a row of the same stream and as many of each stream as can be."""
+        """So many events, each stream's as evenly as may be, at most `LARGEST_APPEND` of one in a row."""
         size = max(1, min(LARGEST_APPEND, events // len(self._streams)))
         left = events
         while left:
@@ -65,7 +54,7 @@ class Orders:
         return NewEvent(type="OrderPlaced", data=orjson.dumps({**body, "note": note[:room]}), metadata=b"")
 
 
-def per_partition(written: Iterator[Append], partitions: int) -> dict[int, int]:
+def per_partition(written: Iterable[Append], partitions: int) -> dict[int, int]:
     """How many of the events each partition of a topic gets; partitions that get none are left out."""
     counts: dict[int, int] = {}
     for append in written:

@@ -8,10 +8,11 @@ from uuid import UUID
 
 from kurrentdbclient import NewEvent
 
-from sinkworker.bench.events import Append, Orders, per_partition
+from sinkworker.bench.events import Orders, per_partition
 from sinkworker.config import Secret
 from sinkworker.database import Database
 from sinkworker.demo.judge import Verdict, compare
+from sinkworker.demo.loans import Append
 from sinkworker.demo.topic import Consumed, read
 from sinkworker.model import Position, Revision
 
@@ -61,7 +62,7 @@ class Log:
 
     def per_partition(self, partitions: int) -> dict[int, int]:
         """How many of the events each partition of a topic gets."""
-        return per_partition(iter(self._appends), partitions)
+        return per_partition(self._appends, partitions)
 
     def judge(self, servers: str, topic: str, meanwhile: Callable[[], None]) -> Verdict:
         """What is wrong with the topic, read from beginning to end; the warm-up's records are no part of it.

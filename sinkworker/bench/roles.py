@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
-from sinkworker.bench.contestant import Wait
+from sinkworker.bench.contestant import Site, Wait
 from sinkworker.bench.cpu import Pids, connected_to
 from sinkworker.bench.events import CATEGORY
-from sinkworker.bench.servers import Servers, give_up
+from sinkworker.bench.servers import give_up
 from sinkworker.demo.api import STOPPED, Api
 from sinkworker.demo.processes import READY, ROLE_PATIENCE_S, role_environ
 from sinkworker.errors import Misconfigured, Unavailable
 from sinkworker.local.children import python
-from sinkworker.local.family import Family
 from sinkworker.local.part import LOOPBACK, free_port
 from sinkworker.local.supervisor import Program, Supervisor
 from sinkworker.model import Position
@@ -37,26 +35,17 @@ MOST_WARM_UPS = 20
 class Roles:
     """Scheduler, coordinator, API and so many workers."""
 
-    def __init__(
-        self,
-        family: Family,
-        folder: Path,
-        environ: Mapping[str, str],
-        servers: Servers,
-        name: str,
-        *,
-        workers: int,
-        wait: Wait,
-    ) -> None:
+    def __init__(self, site: Site, name: str, *, workers: int, wait: Wait) -> None:
         """`name` is the connector's and the topic's."""
         self._wait = wait
-        self._kafka_port = servers.kafka_port
-        self._supervisor = Supervisor(family, give_up)
+        self._kafka_port = site.servers.kafka_port
+        self._supervisor = Supervisor(site.family, give_up)
         port = free_port()
         self._api = Api(f"http://{LOOPBACK}:{port}")
         self._connector = name
         self._settings = {**SETTINGS, "topic": name}
-        environ = {**role_environ(environ, folder, port), **servers.variables}
+        folder = site.folder
+        environ = {**role_environ(site.environ, folder, port), **site.servers.variables}
         commands = {each: python("sinkworker", each) for each in ("scheduler", "coordinator", "api")}
         self._workers = [f"worker-{number}" for number in range(1, workers + 1)]
         commands |= {each: python("celery", "-A", "tasks", "worker") for each in self._workers}

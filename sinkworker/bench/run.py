@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,19 +15,22 @@ from rich.console import Console
 from sinkworker import config, logs, process
 from sinkworker.bench import log as bench_log
 from sinkworker.bench import measure, table
-from sinkworker.bench.contestant import Contestant, Script
+from sinkworker.bench.contestant import Contestant, Script, Site
 from sinkworker.bench.events import Orders
 from sinkworker.bench.figures import NAIVE, TUNED, Latency, Results, Run, rotated
 from sinkworker.bench.progress import Progress
 from sinkworker.bench.roles import Roles
 from sinkworker.bench.servers import Servers
+from sinkworker.demo.folder import INTERRUPTED, run_in_folder
 from sinkworker.demo.processes import role_environ
-from sinkworker.errors import Misconfigured, SinkworkerError
+from sinkworker.errors import SinkworkerError
 from sinkworker.local.family import Family
+from sinkworker.local.part import free_port
+from sinkworker.local.stack import PARTS
 from sinkworker.process import Stopped
 
-INTERRUPTED = 130
-NOTHING_COUNTS = 3
+NOTHING_COUNTS = 1
+"""Of a contestant no run was complete."""
 LATENCY_PER_SECOND = 200
 TABLE_WIDTH = 150
 """Of a table that goes into a file."""
@@ -52,62 +53,51 @@ def run(options: Options, environ: Mapping[str, str]) -> int:
 
     Raises Invalid for a variable that is wrong, Misconfigured where the local stack cannot run at all.
     """
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="sinkworker-bench-")).resolve()
-    except OSError as exc:
-        raise Misconfigured(f"No temporary folder can be made: {exc.strerror}.", hint="Set TMPDIR to one.") from exc
-    wanted = False
-    try:
-        level = config.load(role_environ(environ, folder, 1)).log_level  # what is wrong is said before anything starts
-        stop = threading.Event()
-        with (folder / "bench.log").open("w", encoding="utf-8") as own_log:
-            logs.setup(level, "bench", stream=own_log)
-            with process.stopping_on_signals(stop), Family() as family:
-                bench = Bench(options, environ, folder, family, stop)
-                wanted = True
-                code = bench.run()
-        wanted = code not in (0, INTERRUPTED)
-        return code
-    finally:
-        if not wanted:
-            shutil.rmtree(folder, ignore_errors=True)
+    return run_in_folder("sinkworker-bench-", lambda folder: Bench(options, environ, folder).run)
 
 
 class Bench:
     """One benchmark in a folder of its own."""
 
-    def __init__(
-        self, options: Options, environ: Mapping[str, str], folder: Path, family: Family, stop: threading.Event
-    ) -> None:
-        """Starts nothing. Raises Misconfigured where a server is not to be had."""
+    def __init__(self, options: Options, environ: Mapping[str, str], folder: Path) -> None:
+        """Starts nothing. Raises Invalid, Misconfigured."""
         self._options = options
         self._environ = environ
         self._folder = folder
-        self._family = family
-        self._stop = stop
-        self._servers = Servers(family, folder, environ)
+        self._log_level = config.load(role_environ(environ, folder, free_port())).log_level
+        for part in PARTS.values():
+            part(folder)  # what is not installed is said before anything starts
         self._progress = Progress()
         self._results = Results(options.events, options.rounds)
+        self._stop = threading.Event()
         self._contestant: Contestant | None = None
         self._makers: dict[str, Callable[[str], Contestant]] = {
-            NAIVE: partial(self._script, tuned=False),
-            TUNED: partial(self._script, tuned=True),
+            NAIVE: lambda run: Script(self._site, run, tuned=False),
+            TUNED: lambda run: Script(self._site, run, tuned=True),
             **{sinkworker(workers): partial(self._roles, workers=workers) for workers in options.workers},
         }
 
     def run(self) -> int:
         """Measure everything, and print what came of it."""
-        try:
-            with self._progress:
-                self._measure()
-        except Stopped:
-            click.echo("Stopped.", err=True)
-            return INTERRUPTED
-        except SinkworkerError as exc:
-            click.echo(f"Error: {exc}\nAll logs are in {self._folder}", err=True)
-            return exc.exit_code
-        finally:
-            self._servers.stop()
+        with (self._folder / "bench.log").open("w", encoding="utf-8") as own_log:
+            logs.setup(self._log_level, "bench", stream=own_log)
+            with process.stopping_on_signals(self._stop), Family() as family:
+                self._servers = Servers(family, self._folder, self._environ)
+                self._site = Site(family, self._folder, self._environ, self._servers)
+                try:
+                    with self._progress:
+                        self._measure()
+                except Stopped:
+                    click.echo("Stopped.", err=True)
+                    return INTERRUPTED
+                except SinkworkerError as exc:
+                    click.echo(f"Error: {exc}\nAll logs are in {self._folder}", err=True)
+                    return exc.exit_code
+                finally:
+                    self._servers.stop()
+        return self._report()
+
+    def _report(self) -> int:
         if self._options.as_json:
             click.echo(self._results.as_json())
         else:
@@ -164,11 +154,8 @@ class Bench:
             self._contestant = None
             contestant.stop()
 
-    def _script(self, run: str, *, tuned: bool) -> Contestant:
-        return Script(self._family, self._folder, self._environ, self._servers, run, tuned=tuned)
-
     def _roles(self, run: str, *, workers: int) -> Contestant:
-        return Roles(self._family, self._folder, self._environ, self._servers, run, workers=workers, wait=self._wait)
+        return Roles(self._site, run, workers=workers, wait=self._wait)
 
     def _written(self, events: int) -> None:
         self._progress.update(f"written {events:,} of {self._options.events:,} events")

@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 from kurrentdbclient import NewEvent
 
+from sinkworker.model import Revision
+
 CATEGORY = "LoanRequest"
 LARGEST_APPEND = 20
 AUTOMATIC_FROM = 600
@@ -24,7 +26,7 @@ class Append:
     """Some events that go to one stream at once."""
 
     stream: str
-    after: int | None
+    after: Revision | None
     """Revision of the stream's last event; None: there is no stream yet."""
     events: tuple[NewEvent, ...]
 
@@ -61,7 +63,7 @@ class _Loan:
 
     def proceed(self, count: int) -> Append:
         """The next so many events of this loan."""
-        after = self._told - 1 if self._told else None
+        after = Revision(self._told - 1) if self._told else None
         return Append(f"{CATEGORY}-{self._id}", after, tuple(self._next() for _ in range(count)))
 
     def _next(self) -> NewEvent:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +14,9 @@ from sinkworker.demo import progress, summary
 from sinkworker.demo.background import Background
 from sinkworker.demo.figures import Figures, Outcome, unjudged_as_json
 from sinkworker.demo.flow import Flow
+from sinkworker.demo.folder import INTERRUPTED, run_in_folder
 from sinkworker.demo.processes import Processes, role_environ
-from sinkworker.errors import Misconfigured, SinkworkerError
+from sinkworker.errors import SinkworkerError
 from sinkworker.local.family import Family
 from sinkworker.local.part import LOOPBACK, free_port
 from sinkworker.local.stack import PARTS
@@ -28,7 +27,6 @@ LAST_WORDS_S = 1.0
 """How long the flow has to notice that the demo is over."""
 HANGUP_S = 0.5
 """A terminal that closes may fail what is written to it before the signal that says so is seen."""
-INTERRUPTED = 130
 NOT_HELD = 1
 
 
@@ -48,20 +46,7 @@ def run(options: Options, environ: Mapping[str, str]) -> int:
 
     Raises Invalid for a variable that is wrong, Misconfigured where the local stack cannot run at all.
     """
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="sinkworker-demo-")).resolve()
-    except OSError as exc:
-        raise Misconfigured(f"No temporary folder can be made: {exc.strerror}.", hint="Set TMPDIR to one.") from exc
-    wanted = False
-    try:
-        demo = Demo(options, environ, folder)
-        wanted = True
-        code = demo.run()
-        wanted = code not in (0, INTERRUPTED)
-        return code
-    finally:
-        if not wanted:
-            shutil.rmtree(folder, ignore_errors=True)
+    return run_in_folder("sinkworker-demo-", lambda folder: Demo(options, environ, folder).run)
 
 
 class Demo:

@@ -8,9 +8,10 @@ import orjson
 import pytest
 
 from sinkworker.bench import script
-from sinkworker.bench.events import BODY_BYTES, CATEGORY, LARGEST_APPEND, Orders, per_partition
+from sinkworker.bench.events import BODY_BYTES, CATEGORY, Orders, per_partition
 from sinkworker.bench.roles import SETTINGS
 from sinkworker.connectors.settings import parse
+from sinkworker.demo.loans import LARGEST_APPEND
 
 
 @pytest.mark.parametrize(("events", "streams"), [(1, 1), (7, 20), (1000, 300), (100_000, 2000), (5000, 3)])
