@@ -18,7 +18,6 @@ from sinkworker.demo import topic as kafka
 from sinkworker.demo.background import Background
 
 PARTITIONS = 12
-EMPTY = dict.fromkeys(range(PARTITIONS), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +36,13 @@ def catch_up(contestant: Contestant, servers: Servers, topic: str, log: Log, che
     """
     kafka.create(servers.kafka, topic, PARTITIONS)
     contestant.start()
-    with Observer(servers.kafka, topic, EMPTY, check) as observer:
+    with Observer(servers.kafka, topic, PARTITIONS, check) as observer:
         contestant.warm_up(log.before_warm_up, observer.next)
-    with Observer(servers.kafka, topic, _ends(servers.kafka, topic), check) as observer:
+        awaited = observer.last_of(log.per_partition(PARTITIONS))
         used, used_by_servers = Meter(contestant.pids()), Meter(servers.pids)
         contestant.begin(log.before_events)
         first, _ = observer.next()
-        last = observer.last(log.per_partition(PARTITIONS))
+        last = observer.all_at(awaited)
         return CatchUp(last - first, used.read_us(), used_by_servers.read_us())
 
 
@@ -75,7 +74,7 @@ def latency(
     """
     kafka.create(servers.kafka, topic, PARTITIONS)
     contestant.start()
-    with Observer(servers.kafka, topic, EMPTY, check) as observer:
+    with Observer(servers.kafka, topic, PARTITIONS, check) as observer:
         contestant.begin(log.warm_up())
         observer.next()
         appended: dict[str, float] = {}
@@ -86,11 +85,3 @@ def latency(
             seen.setdefault(kafka.consumed(message).record_id, at)
         appending.result()
     return Latency([(at - appended[record_id]) * 1000 for record_id, at in seen.items()])
-
-
-def _ends(servers: str, topic: str) -> dict[int, int]:
-    """Where each partition ends; read, since the embedded broker's answer to the direct question can be too low."""
-    ends = dict(EMPTY)
-    for message in kafka.read(servers, topic):
-        ends[message.partition] += 1
-    return ends

@@ -28,12 +28,12 @@ _LOG = logging.getLogger("sinkworker.librdkafka")
 
 
 class Observer:
-    """Sees one topic, from the records that it does not yet have."""
+    """Sees one topic grow that is new and empty."""
 
-    def __init__(self, servers: str, topic: str, offsets: Mapping[int, int], meanwhile: Callable[[], None]) -> None:
-        """`offsets` are where each partition ends by now; `meanwhile` is called several times a second."""
+    def __init__(self, servers: str, topic: str, partitions: int, meanwhile: Callable[[], None]) -> None:
+        """`meanwhile` is called several times a second."""
         self._topic = topic
-        self._offsets = dict(offsets)
+        self._ends = dict.fromkeys(range(partitions), 0)
         self._meanwhile = meanwhile
         self._consumer = Consumer(
             {
@@ -45,7 +45,7 @@ class Observer:
             },
             logger=_LOG,
         )
-        self._wait_at(self._offsets)
+        self._wait_at(self._ends)
 
     def __enter__(self) -> Observer:
         return self
@@ -62,21 +62,33 @@ class Observer:
             self._meanwhile()
             if time.monotonic() > deadline:
                 raise Unavailable(f"Nothing came to the topic {self._topic} for {PATIENCE_S:g} s.")
-        return time.monotonic(), message
+        seen_at = time.monotonic()
+        partition, offset = _place(message)
+        self._ends[partition] = offset + 1
+        return seen_at, message
 
-    def last(self, counts: Mapping[int, int]) -> float:
-        """When so many records more than at first were in each of these partitions (monotonic)."""
-        awaited = {partition: self._offsets[partition] + count - 1 for partition, count in counts.items()}
+    def last_of(self, counts: Mapping[int, int]) -> dict[int, int]:
+        """Where the last will be of so many records in each partition that come after those seen by now."""
+        return {partition: self._ends[partition] + count - 1 for partition, count in counts.items()}
+
+    def all_at(self, offsets: Mapping[int, int]) -> float:
+        """When there was a record at each of these places (monotonic). It sees none that is before them any more."""
+        awaited = dict(offsets)
         self._wait_at(awaited)
         seen_at = 0.0
         while awaited:
             seen_at, message = self.next()
-            partition, offset = message.partition(), message.offset()
-            assert partition is not None
-            assert offset is not None
+            partition, offset = _place(message)
             if offset >= awaited.get(partition, offset + 1):
                 del awaited[partition]
         return seen_at
 
     def _wait_at(self, offsets: Mapping[int, int]) -> None:
         self._consumer.assign([TopicPartition(self._topic, number, offset) for number, offset in offsets.items()])
+
+
+def _place(message: Message) -> tuple[int, int]:
+    partition, offset = message.partition(), message.offset()
+    assert partition is not None
+    assert offset is not None
+    return partition, offset

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from uuid import UUID
 
 import orjson
 import pytest
 
 from sinkworker.bench import script
 from sinkworker.bench.events import BODY_BYTES, CATEGORY, Orders, per_partition
+from sinkworker.bench.log import Written
 from sinkworker.bench.roles import SETTINGS
 from sinkworker.connectors.settings import parse
 from sinkworker.demo.loans import LARGEST_APPEND
+from sinkworker.demo.topic import Consumed
 
 
 @pytest.mark.parametrize(("events", "streams"), [(1, 1), (7, 20), (1000, 300), (100_000, 2000), (5000, 3)])
@@ -51,3 +54,16 @@ def test_the_script_has_the_producer_options_of_the_connector() -> None:
     assert {name: ours[name] for name in script.PRODUCER_OPTIONS if name in ours} == {
         name: value for name, value in script.PRODUCER_OPTIONS.items() if name in ours
     }
+
+
+@pytest.mark.parametrize(
+    ("message", "differs"),
+    [
+        (Consumed(0, b"BenchOrder-1", b"body", {}), False),
+        (Consumed(0, b"BenchOrder-1", b"other", {}), True),
+        (Consumed(0, b"BenchOrder-2", b"body", {}), True),
+        (Consumed(0, None, b"body", {}), True),
+    ],
+)
+def test_a_message_with_another_body_or_key_is_altered(message: Consumed, differs: bool) -> None:
+    assert Written(UUID(int=1), "BenchOrder-1", b"body").differs(message) is differs
