@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.test_demo import Demo
-from tests.processes import clean_environment, eventually, start_sinkworker
+from tests.command import Command, command
+from tests.processes import eventually
 
 SMALL = ("--events", "2000", "--streams", "200", "--rounds", "1", "--json")
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds the benchmark's processes in /proc")
 
 
-def bench(folder: Path, *arguments: str, **variables: str) -> Demo:
-    """A running benchmark; its processes are found as a demo's are."""
-    temporary, log = folder / "tmp", folder / "bench.err"
-    temporary.mkdir()
-    environ = clean_environment(TMPDIR=str(temporary), **variables)
-    process = start_sinkworker("bench", *arguments, cwd=folder, log=log, environ=environ)
-    return Demo(process, temporary, log)
+@contextlib.contextmanager
+def bench(folder: Path, *arguments: str, **variables: str) -> Iterator[Command]:
+    with command(folder, "bench", *arguments, **variables) as running:
+        yield running
 
 
 def test_it_measures_every_contestant_whatever_is_configured_and_leaves_nothing_behind(tmp_path: Path) -> None:
     # Two workers, so that the warm-up has to reach both.
-    running = bench(tmp_path, *SMALL, "--workers", "2", "--latency", "1", KURRENTDB_URI="kdb://db.example:2113")
-    out, _ = running.process.communicate(timeout=90)
-    assert running.process.returncode == 0, running.log.read_text()
+    options = ("--workers", "2", "--latency", "1")
+    with bench(tmp_path, *SMALL, *options, KURRENTDB_URI="kdb://db.example:2113") as running:
+        out, _ = running.process.communicate(timeout=90)
+        assert running.process.returncode == 0, running.log.read_text()
+        assert running.said("round 1 of 1: sinkworker-2")
+        assert running.processes() == []
+        assert list(running.temporary.iterdir()) == []
     found = json.loads(out)
     contestants = ["naive", "tuned", "sinkworker-2"]
     assert (found["events"], found["rounds"]) == (2000, 1)
@@ -44,21 +47,17 @@ def test_it_measures_every_contestant_whatever_is_configured_and_leaves_nothing_
         roles = {"scheduler", "coordinator", "api", "workers"} if "sinkworker" in run["contestant"] else {"script"}
         assert parts.keys() == roles
         assert sum(parts.values()) == pytest.approx(run["cpu_us_per_event"]["total"], abs=0.1)
-        assert parts[max(parts)] > 0
+        assert max(parts.values()) > 0
         assert run["servers_cpu_us_per_event"].keys() == {"kurrentdb", "kafka", "redis"}
     assert found["ratios"]["naive"]["to_naive"] == {"events_per_second": 1.0, "cpu_us_per_event": 1.0}
     assert found["latency_ms"].keys() == {"naive", "sinkworker-2"}
     for latency in found["latency_ms"].values():
         assert latency["events"] == 200
         assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
-    assert running.said("round 1 of 1: sinkworker-2")
-    assert running.processes() == []
-    assert list(running.temporary.iterdir()) == []
 
 
 def test_ctrl_c_in_the_middle_of_a_run_stops_everything_and_ends_with_130(tmp_path: Path) -> None:
-    running = bench(tmp_path, *SMALL, "--workers", "1", "--latency", "0")
-    try:
+    with bench(tmp_path, *SMALL, "--workers", "1", "--latency", "0") as running:
         eventually(lambda: running.said("sinkworker-1 …"), within_s=60)
         running.process.send_signal(signal.SIGINT)
         out, _ = running.process.communicate(timeout=15)
@@ -66,31 +65,23 @@ def test_ctrl_c_in_the_middle_of_a_run_stops_everything_and_ends_with_130(tmp_pa
         assert out == b""
         assert running.processes() == []
         assert list(running.temporary.iterdir()) == []
-    finally:
-        running.process.kill()
-        running.process.communicate()
 
 
 def test_a_script_that_dies_ends_it_with_the_reason_and_the_place_of_the_logs(tmp_path: Path) -> None:
-    running = bench(tmp_path, *SMALL, "--workers", "1")
-    try:
+    with bench(tmp_path, *SMALL, "--workers", "1") as running:
         (victim,) = eventually(lambda: running.processes("sinkworker.bench.script"), within_s=60)
         os.kill(victim, signal.SIGKILL)
         assert running.process.wait(20) == 3
         assert running.said("it was killed by SIGKILL")
         assert running.said(f"All logs are in {running.temporary}")
         assert running.processes() == []
-    finally:
-        running.process.kill()
-        running.process.communicate()
 
 
 @pytest.mark.parametrize(
     "arguments", [("--workers", "0"), ("--workers", "1,many"), ("--rounds", "0"), ("--latency", "-1")]
 )
 def test_wrong_options_end_with_2_and_a_sentence(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    running = bench(tmp_path, *arguments)
-    running.process.communicate(timeout=10)
-    assert running.process.returncode == 2
-    assert running.said(arguments[0])
-    assert not running.said("Traceback")
+    with bench(tmp_path, *arguments) as running:
+        assert running.process.wait(10) == 2
+        assert running.said(arguments[0])
+        assert not running.said("Traceback")

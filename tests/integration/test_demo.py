@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.processes import clean_environment, eventually, start_sinkworker
+from tests.command import Command, command
+from tests.processes import clean_environment, eventually
 
 RESULT = {
     "appended",
@@ -29,56 +27,10 @@ RESULT = {
 }
 
 
-@dataclass
-class Demo:
-    """A running demo; its data dir is in a temporary folder of its own."""
-
-    process: subprocess.Popen[bytes]
-    temporary: Path
-    log: Path
-
-    def result(self) -> dict[str, object]:
-        out, _ = self.process.communicate(timeout=50)
-        return dict(json.loads(out))
-
-    def said(self, text: str) -> bool:
-        return text in self.log.read_text()
-
-    def processes(self, mentioning: str = "") -> list[int]:
-        """Its processes, its children's children included, by their working directory."""
-        return [pid for pid in _pids() if self._owns(pid) and mentioning in _command(pid)]
-
-    def _owns(self, pid: int) -> bool:
-        try:
-            return os.readlink(f"/proc/{pid}/cwd").startswith(str(self.temporary))
-        except OSError:
-            return False
-
-
-def _pids() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    except OSError:
-        return ""
-
-
 @contextlib.contextmanager
-def demo(folder: Path, *arguments: str, **variables: str) -> Iterator[Demo]:
-    temporary = folder / "tmp"
-    temporary.mkdir(exist_ok=True)
-    log = folder / "demo.err"
-    environ = clean_environment(TMPDIR=str(temporary), **variables)
-    process = start_sinkworker("demo", *arguments, cwd=folder, log=log, environ=environ)
-    try:
-        yield Demo(process, temporary, log)
-    finally:
-        process.kill()
-        process.communicate()
-        shutil.rmtree(temporary, ignore_errors=True)
+def demo(folder: Path, *arguments: str, **variables: str) -> Iterator[Command]:
+    with command(folder, "demo", *arguments, **variables) as running:
+        yield running
 
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds the demo's processes through /proc")
@@ -149,7 +101,7 @@ def test_a_terminal_that_closes_stops_everything_and_leaves_nothing_behind(tmp_p
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     )
-    running = Demo(terminal, temporary, tmp_path / "none")
+    running = Command(terminal, temporary, tmp_path / "none")
     try:
         eventually(lambda: len(running.processes()) > 8, within_s=30)
     finally:
