@@ -24,6 +24,9 @@ DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 ANSWER_TIMEOUT_S = 2.5
 CREATION_TIMEOUT_S = 10.0
 
+REFUSED_PATIENCE_S = 1.0
+"""How long connections are tried that every broker refuses."""
+
 MISSING_PATIENCE_S = 2.0
 """How long a topic may be unknown before it is missing."""
 
@@ -57,7 +60,7 @@ def describe_topic(name: str, options: Mapping[str, Any], timeout_s: float = 5.0
     admin = AdminClient(client, logger=_LOG)
     servers = options["bootstrap.servers"]
     try:
-        found = _found(admin, name, timeout_s)
+        found = _found(admin, faults, name, timeout_s)
         if found is None and _broker_creates_topics(admin, timeout_s):
             found = admin.list_topics(name, timeout=timeout_s).topics.get(name)
     except KafkaException as exc:
@@ -109,12 +112,27 @@ def _translated(error: KafkaError, faults: list[KafkaError], servers: str) -> Un
     )
 
 
-def _found(admin: AdminClient, name: str, timeout_s: float) -> TopicMetadata | None:
+def _found(admin: AdminClient, faults: list[KafkaError], name: str, timeout_s: float) -> TopicMetadata | None:
     """The topic's metadata; None where the brokers do not know it for a while: one that starts learns of it late."""
+    topics = _listed(admin, faults, timeout_s)
     deadline = time.monotonic() + MISSING_PATIENCE_S
-    while (found := admin.list_topics(timeout=timeout_s).topics.get(name)) is None and time.monotonic() < deadline:
+    while (found := topics.get(name)) is None and time.monotonic() < deadline:
         time.sleep(0.2)
+        topics = admin.list_topics(timeout=timeout_s).topics
     return found
+
+
+def _listed(admin: AdminClient, faults: list[KafkaError], timeout_s: float) -> dict[str, TopicMetadata]:
+    """All topics. Gives up early where no broker lets us connect at all: librdkafka by itself would wait on."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return admin.list_topics(timeout=min(REFUSED_PATIENCE_S, timeout_s)).topics
+        except KafkaException:
+            admin.poll(0)
+            refused = any(fault.code() == KafkaError._ALL_BROKERS_DOWN for fault in faults)
+            if refused or time.monotonic() >= deadline:
+                raise
 
 
 def _check_found(name: str, found: TopicMetadata | None, servers: str) -> None:

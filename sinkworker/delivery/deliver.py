@@ -33,7 +33,8 @@ COMPLAINT_S = 5.0
 """After so long without a confirmation the ledger is told what the lanes wait for, so that the connector says it."""
 
 FIRST_BACK_OFF_MS = 1_000
-LONGEST_BACK_OFF_MS = 30_000
+LONGEST_BACK_OFF_MS = 5_000
+"""Also how long records may wait that Kafka would take again: the first lane that delivers wakes the others."""
 
 
 class Outlet(Protocol):

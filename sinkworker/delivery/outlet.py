@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 _ReadResp = streams_pb2.ReadResp
 
 
-REMEMBERED_S = 5.0
-"""How long an outlet believes that Kafka is away. It takes as long to find that out, for each lane and activation."""
+REMEMBERED_S = 4.0
+"""How long an outlet believes that Kafka is away: less than the lanes rest at most. To find it out takes seconds, in
+which the worker does nothing for other connectors."""
 
 
 class KafkaOutlet:

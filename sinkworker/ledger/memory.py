@@ -216,8 +216,15 @@ class MemoryLedger:
             self._remove(state, lane, key)
         if state.trouble is not None and state.trouble[0] == claim.lane:
             state.trouble = None
+            self._wake_resting(state)
         self._renew(lane)
         return [] if state.quiesced else following
+
+    def _wake_resting(self, state: State) -> None:
+        """What the lanes waited for is back: the reaper need not wait for the end of their delays."""
+        for lane in state.lanes.values():
+            if not lane.token:
+                lane.due_ms = min(lane.due_ms, self._now_ms())
 
     def _are_heads(self, lane: Lane, numbers: Sequence[int]) -> bool:
         return list(numbers) == list(range(lane.head, lane.head + len(numbers)))

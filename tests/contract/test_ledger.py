@@ -327,6 +327,18 @@ def test_what_a_lane_waits_for_is_told_until_it_acknowledges_something(ledger: L
     assert ledger.advance(EPOCH, COUNTER + 1, cursor(102)).trouble == ""
 
 
+def test_the_first_lane_that_delivers_again_wakes_those_that_rest(world: World) -> None:
+    ledger = world.ledger
+    claim = hold(ledger, batch(2, 0, 1), batch(0, 1, 2))
+    other = ledger.claim(EPOCH, Activation(LaneNumber(0), 1), "other").claim
+    ledger.fail(other, 60_000, "silence")
+    ledger.complain(claim, "silence")
+    assert ledger.reap() == Reaped()
+    ledger.ack(claim, 1)
+    world.elapse(1)
+    assert ledger.reap().activations == (Activation(LaneNumber(0), 2),)
+
+
 def test_a_failure_without_a_word_leaves_what_was_said(ledger: Ledger) -> None:
     claim = hold(ledger, batch(2, 0, 1))
     ledger.complain(claim, "silence")

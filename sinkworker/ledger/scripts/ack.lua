@@ -21,6 +21,7 @@ local after = math.max(tonumber(ARGV[6]), lane.head + total - 1)
 local answer = waiting_batches(ARGV[2], lane, after, tonumber(ARGV[7]))
 if not answer then return {'LOST'} end
 
+local now = now_ms()
 redis.call('HDEL', BATCHES, unpack(ids))
 redis.call('HDEL', PAYLOADS, unpack(ids))
 for _, batch in ipairs(done) do
@@ -30,9 +31,19 @@ end
 local fresh = redis.call('HSET', PROGRESS, ARGV[2], done[total].last)
 redis.call('HSET', STATE, 'batch_total', state.batch_total - total, 'bytes', state.bytes,
   'progress_total', state.progress_total + fresh, 'acked_records', state.acked_records)
-if state.trouble:match('^%d+') == ARGV[2] then redis.call('HSET', STATE, 'trouble', '') end
+if state.trouble:match('^%d+') == ARGV[2] then
+  -- What the lanes waited for is back: the reaper need not wait for the end of their delays.
+  redis.call('HSET', STATE, 'trouble', '')
+  for number = 0, state.lanes - 1 do
+    local resting = read_lane(number)
+    if resting and not resting.held and resting.due > now then
+      resting.due = now
+      write_lane(number, resting)
+    end
+  end
+end
 lane.head = lane.head + total
-lane.deadline = now_ms() + ARGV[4]
+lane.deadline = now + ARGV[4]
 write_lane(ARGV[2], lane)
 redis.call('PUBLISH', ARGV[5], 'ack')
 if state.quiesced then return {'OK'} end
