@@ -63,6 +63,8 @@ class _Stream:
     name: str
     id: int | None
     last: int
+    # Whether it ever had metadata, and the latest.
+    described: bool = False
     metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -84,7 +86,8 @@ class Writer:
         self._queue: SimpleQueue[tuple[Request, Future[Outcome]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._streams: OrderedDict[str, _Stream] = OrderedDict()
-        self._recent_ids: OrderedDict[tuple[int, bytes], tuple[int, int]] = OrderedDict()
+        # The stream, revision and position of each recent event by its id; of two with one id, those of the later.
+        self._recent_ids: OrderedDict[bytes, tuple[int, int, int]] = OrderedDict()
         self._remember_log()
 
     @property
@@ -158,7 +161,7 @@ class Writer:
             "SELECT stream, id, revision, position FROM events ORDER BY position DESC LIMIT ?", (RECENT_IDS,)
         ).fetchall()
         for stream, event_id, revision, position in reversed(recent):
-            self._recent_ids[stream, event_id] = (revision, position)
+            self._recent_ids[event_id] = (stream, revision, position)
         self._end = LOG_START
         last = self._db.execute("SELECT position, message FROM events ORDER BY position DESC LIMIT 1").fetchone()
         if last is not None:
@@ -170,8 +173,6 @@ class Writer:
 
     def _apply(self, request: Request) -> Outcome:
         stream = self._stream(request.stream)
-        if stream.tombstoned or self._described_stream_is_tombstoned(stream.name):
-            return StreamGone()
         match request:
             case AppendRequest():
                 return self._append(stream, request)
@@ -181,63 +182,82 @@ class Writer:
                 return self._tombstone(stream, request.expected)
 
     def _append(self, stream: _Stream, request: AppendRequest) -> Outcome:
-        repeated = self._repeated(stream, request)
-        if repeated is not None:
-            return repeated
-        deleted = stream.deleted
-        if not _version_matches(stream, request.expected, deleted):
-            return WrongVersion(stream.last)
+        answer = self._answer_without_writing(stream, request.expected, [event.id for event in request.events])
+        if answer is not None:
+            return answer
         if not request.events:
             # A real log takes an empty record for this, which no reader sees.
             position = self._end
             self._end += record_bytes(stream.name)
             return Written(stream.last, position)
-        first = stream.last + 1
+        # A deleted stream comes back with what is appended to it, or to its metadata, and without the events it had.
+        revived = self._stream(stream.name[2:]) if stream.name.startswith("$$") else stream
+        first_visible = revived.last + 1 if revived.deleted else None
         written = self._write(stream, request.events)
-        if deleted:
-            self._set_metadata(stream, {**stream.metadata, "$tb": first})
+        if first_visible is not None:
+            self._set_metadata(revived, {**revived.metadata, "$tb": first_visible})
         return written
 
     def _delete(self, stream: _Stream, expected: int) -> Outcome:
-        if stream.last < 0:
+        answer = self._answer_without_writing(stream, expected, [_new_id()])
+        if answer is not None:
+            return answer
+        if stream.last < 0 and not stream.described:
             return WrongVersion(-1)
-        if expected == STREAM_EXISTS and stream.deleted:
-            return StreamGone()
-        if expected not in (ANY, STREAM_EXISTS, stream.last):
-            return WrongVersion(stream.last)
-        return self._set_metadata(stream, {**stream.metadata, "$tb": DELETED})
+        # This replaces what metadata the stream had.
+        return self._set_metadata(stream, {"$tb": DELETED})
 
     def _tombstone(self, stream: _Stream, expected: int) -> Outcome:
-        if not _version_matches(stream, expected, stream.deleted):
-            return WrongVersion(stream.last)
+        event_id = _new_id()
+        answer = self._answer_without_writing(stream, expected, [event_id])
+        if answer is not None:
+            return answer
         stream.last = TOMBSTONE_REVISION - 1
-        return self._write(stream, [ProposedEvent(uuid.uuid4().bytes, TOMBSTONE_TYPE, BINARY, b"")])
+        return self._write(stream, [ProposedEvent(event_id, TOMBSTONE_TYPE, BINARY, b"")])
 
     def _set_metadata(self, stream: _Stream, metadata: dict[str, Any]) -> Written:
         document = json.dumps(metadata, separators=(",", ":")).encode()
-        event = ProposedEvent(uuid.uuid4().bytes, METADATA_TYPE, JSON, document)
-        return self._write(self._stream("$$" + stream.name), [event])
+        return self._write(self._stream("$$" + stream.name), [ProposedEvent(_new_id(), METADATA_TYPE, JSON, document)])
 
-    def _repeated(self, stream: _Stream, request: AppendRequest) -> Written | None:
-        """Where the events are, if an earlier request has appended exactly these there; a client repeats what it
-        got no answer to."""
-        if stream.id is None or not request.events:
+    def _answer_without_writing(self, stream: _Stream, expected: int, ids: Sequence[bytes]) -> Outcome | None:
+        """The answer to a request that writes nothing, None to one that may write events with these ids.
+
+        Nothing is written where the stream is not at the version expected, and where all the events are there already:
+        a client repeats what it got no answer to. Where only some are, it is no repetition, and the version is wrong.
+        """
+        if stream.tombstoned or (stream.name.startswith("$$") and self._stream(stream.name[2:]).tombstoned):
+            return StreamGone()
+        if expected == STREAM_EXISTS:
+            if stream.deleted:
+                return StreamGone()
+            if stream.last < 0 and not stream.described:
+                return WrongVersion(-1)
+        if expected in (ANY, STREAM_EXISTS):
+            return self._repeated_recently(stream, ids)
+        if expected < stream.last:
+            return self._repeated_after(stream, expected, ids)
+        return None if expected == stream.last else WrongVersion(stream.last)
+
+    def _repeated_recently(self, stream: _Stream, ids: Sequence[bytes]) -> Outcome | None:
+        found = [self._recent_ids.get(event_id) for event_id in ids]
+        places = [place for place in found if place is not None and place[0] == stream.id]
+        if not places or found[0] != places[0]:
             return None
-        if request.expected in (ANY, STREAM_EXISTS):
-            found = [self._recent_ids.get((stream.id, event.id)) for event in request.events]
-            if None in found:
-                return None
-            revision, position = max(place for place in found if place is not None)
-            return Written(revision, position)
-        if request.expected >= stream.last:
-            return None
+        if len(places) < len(ids):
+            return WrongVersion(stream.last)
+        _, revision, position = places[-1]
+        return Written(revision, position)
+
+    def _repeated_after(self, stream: _Stream, expected: int, ids: Sequence[bytes]) -> Outcome | None:
         rows = self._db.execute(
             "SELECT id, revision, position FROM events WHERE stream = ? AND revision > ? ORDER BY revision LIMIT ?",
-            (stream.id, request.expected, len(request.events)),
+            (stream.id, expected, len(ids)),
         ).fetchall()
-        if [row[0] for row in rows] != [event.id for event in request.events]:
+        if ids and [row[0] for row in rows] == list(ids):
+            return Written(rows[-1][1], rows[-1][2])
+        if ids and expected == NO_STREAM and stream.deleted and rows[0][0] != ids[0]:
             return None
-        return Written(rows[-1][1], rows[-1][2])
+        return WrongVersion(stream.last)
 
     def _write(self, stream: _Stream, events: Sequence[ProposedEvent]) -> Written:
         if stream.id is None:
@@ -256,14 +276,16 @@ class Writer:
             message = encode(event, name, revision, position, created)
             rows.append((position, stream_id, revision, event.type, created, event.id, message))
             end += record_bytes(stream.name, event.type, event.data, event.metadata)
-            self._recent_ids[stream_id, event.id] = (revision, position)
+            self._recent_ids[event.id] = (stream_id, revision, position)
         self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         stream.last = revision
         self._end = end
         while len(self._recent_ids) > RECENT_IDS:
             self._recent_ids.popitem(last=False)
         if stream.name.startswith("$$"):
-            self._stream(stream.name[2:]).metadata = parse_metadata(events[-1].data)
+            described = self._stream(stream.name[2:])
+            described.described = True
+            described.metadata = parse_metadata(events[-1].data)
         return Written(revision, position)
 
     def _stream(self, name: str) -> _Stream:
@@ -282,6 +304,7 @@ class Writer:
             (message,) = self._db.execute(
                 "SELECT message FROM events WHERE stream = ? AND revision = ?", (metadata_id, metadata_revision)
             ).fetchone()
+            stream.described = True
             stream.metadata = parse_metadata(decode(message).data)
         return stream
 
@@ -292,15 +315,6 @@ class Writer:
         (last,) = self._db.execute("SELECT max(revision) FROM events WHERE stream = ?", row).fetchone()
         return row[0], -1 if last is None else last
 
-    def _described_stream_is_tombstoned(self, name: str) -> bool:
-        return name.startswith("$$") and self._stream(name[2:]).tombstoned
 
-
-def _version_matches(stream: _Stream, expected: int, deleted: bool) -> bool:
-    if expected == ANY:
-        return True
-    if expected == STREAM_EXISTS:
-        return stream.last >= 0 and not deleted
-    if expected == NO_STREAM:
-        return stream.last < 0 or deleted
-    return expected == stream.last
+def _new_id() -> bytes:
+    return uuid.uuid4().bytes

@@ -63,11 +63,27 @@ def test_a_repeated_append_is_acknowledged_and_not_written(
     assert client.get_current_version(stream) == 3
 
 
-def test_an_append_that_is_repeated_only_in_part_is_refused(client: KurrentDBClient) -> None:
+@pytest.mark.parametrize("expected", [NO_STREAM, ANY, EXISTS])
+def test_an_append_that_is_repeated_only_in_part_is_refused(client: KurrentDBClient, expected: StreamState) -> None:
     stream, repeated = new_stream(), events(2)
     client.append_to_stream(stream, current_version=NO_STREAM, events=repeated)
     with pytest.raises(WrongCurrentVersionError):
-        client.append_to_stream(stream, current_version=NO_STREAM, events=[repeated[0], event()])
+        client.append_to_stream(stream, current_version=expected, events=[repeated[0], event()])
+    assert client.get_current_version(stream) == 1
+
+
+def test_an_append_that_begins_with_a_new_event_is_no_repetition(client: KurrentDBClient) -> None:
+    stream, known = new_stream(), event()
+    client.append_to_stream(stream, current_version=NO_STREAM, events=known)
+    client.append_to_stream(stream, current_version=ANY, events=[event(), known])
+    assert client.get_current_version(stream) == 2
+
+
+def test_a_stream_exists_once_it_has_metadata(client: KurrentDBClient) -> None:
+    stream = new_stream()
+    client.set_stream_metadata(stream, metadata={"owner": "a"})
+    client.append_to_stream(stream, current_version=EXISTS, events=event())
+    assert client.get_current_version(stream) == 0
 
 
 def test_the_same_id_twice_in_one_append_is_stored_twice(client: KurrentDBClient) -> None:

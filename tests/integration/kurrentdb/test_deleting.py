@@ -43,25 +43,47 @@ def test_a_deleted_stream_continues_its_numbers(
     assert client.get_stream_metadata(stream)[0] == {"$tb": 2}
 
 
-@pytest.mark.parametrize("expected", [EXISTS, 0])
-def test_a_deleted_stream_is_not_the_one_expected(
-    client: KurrentDBClient, stream: str, expected: StreamState | int
-) -> None:
+def test_a_deleted_stream_is_not_the_one_expected(client: KurrentDBClient, stream: str) -> None:
     client.delete_stream(stream, current_version=1)
     with pytest.raises(WrongCurrentVersionError):
-        client.append_to_stream(stream, current_version=expected, events=event())
+        client.append_to_stream(stream, current_version=0, events=event())
+    with pytest.raises(FailedPreconditionError, match="is deleted"):
+        client.append_to_stream(stream, current_version=EXISTS, events=event())
 
 
-def test_deleting_keeps_the_rest_of_the_metadata(client: KurrentDBClient, stream: str) -> None:
+def test_deleting_replaces_the_metadata(client: KurrentDBClient, stream: str) -> None:
     client.set_stream_metadata(stream, metadata={"owner": "a"})
     client.delete_stream(stream, current_version=ANY)
-    assert client.get_stream_metadata(stream)[0] == {"owner": "a", "$tb": 2**63 - 1}
+    assert client.get_stream_metadata(stream)[0] == {"$tb": 2**63 - 1}
+
+
+@pytest.mark.parametrize("metadata", [{}, {"owner": "a", "$maxCount": 5}])
+def test_new_metadata_brings_a_deleted_stream_back_without_its_events(
+    client: KurrentDBClient, stream: str, metadata: dict[str, object]
+) -> None:
+    client.delete_stream(stream, current_version=ANY)
+    client.set_stream_metadata(stream, metadata=metadata)
+    assert client.get_stream_metadata(stream) == (metadata | {"$tb": 2}, 2)
+    assert client.get_stream(stream) == ()
+    client.append_to_stream(stream, current_version=1, events=event())
+    assert [e.stream_position for e in client.get_stream(stream)] == [2]
+
+
+def test_a_stream_with_metadata_but_no_events_exists_and_can_be_deleted(client: KurrentDBClient) -> None:
+    stream = new_stream()
+    client.set_stream_metadata(stream, metadata={"owner": "a"})
+    client.delete_stream(stream, current_version=EXISTS)
+    with pytest.raises(FailedPreconditionError, match="is deleted"):
+        client.append_to_stream(stream, current_version=EXISTS, events=event())
+    client.append_to_stream(stream, current_version=NO_STREAM, events=event())
+    assert client.get_stream_metadata(stream)[0] == {"$tb": 0}
 
 
 def test_deleting_again_is_fine_with_the_right_version(client: KurrentDBClient, stream: str) -> None:
     client.delete_stream(stream, current_version=1)
     client.delete_stream(stream, current_version=1)
     client.delete_stream(stream, current_version=ANY)
+    client.delete_stream(stream, current_version=NO_STREAM)
     with pytest.raises(WrongCurrentVersionError):
         client.delete_stream(stream, current_version=0)
     with pytest.raises(StreamIsDeletedError):
