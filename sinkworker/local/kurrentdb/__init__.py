@@ -15,12 +15,14 @@ How the modules build on one another, lowest first:
     writer         the one thread that appends: expected versions, idempotence, group commit
     log            reading what is committed, and waking those who wait for more
     filters        which records a subscription or read wants
-    call           what a handler sees of the call it answers
+    call           what a handler sees of the call it answers, and its requests decoded
     reads          finite reads
     subscriptions  catch-up, live, checkpoints
     access         who may call
     gossip         the one member there is
+    features       the calls there are
     protocol       requests into our values, answers into responses
+    batches        batch append: many appends in one call
     service        the calls, each answered from the log
     connection     HTTP/2: streams, flow control, keep-alive
     server         the listening socket, its connections, an orderly stop

@@ -12,6 +12,9 @@ NO_STREAM = -1
 ANY = -2
 STREAM_EXISTS = -4
 
+# What the events of one append may take together.
+MAX_APPEND_BYTES = 1024 * 1024
+
 
 @dataclass(frozen=True)
 class AppendRequest:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from sinkworker.local.kurrentdb.errors import HANDLER_FAILED, CallFailed
+
+M = TypeVar("M", bound=Message)
 
 
 class Call(Protocol):
@@ -23,3 +29,22 @@ class Call(Protocol):
     async def send(self, messages: Iterable[bytes]) -> None:
         """Send framed response messages. Returns once the client's window has taken them all, so a slow client slows
         its own handler down and nothing piles up."""
+
+
+async def next_request(call: Call, message_type: type[M]) -> M | None:
+    """The next request of a call, None after the last."""
+    payload = await call.receive()
+    if payload is None:
+        return None
+    try:
+        return message_type.FromString(payload)
+    except DecodeError as exc:
+        raise CallFailed(HANDLER_FAILED) from exc
+
+
+async def only_request(call: Call, message_type: type[M]) -> M:
+    """The request of a call that has one."""
+    request = await next_request(call, message_type)
+    if request is None:
+        raise CallFailed(HANDLER_FAILED)
+    return request

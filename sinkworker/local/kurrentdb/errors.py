@@ -50,6 +50,7 @@ ACCESS_DENIED = Status(Code.PERMISSION_DENIED, "Access Denied", trailers=(("exce
 # The wording depends on the kind of call, and clients go by it.
 INVALID_POSITION_IN_SUBSCRIPTION = Status(Code.INVALID_ARGUMENT, "Trying to read from an invalid position.")
 INVALID_POSITION_IN_FILTERED_READ = Status(Code.UNKNOWN, "Unexpected FilteredReadAllResult: InvalidPosition")
+READ_FORWARDS_FROM_END = Status(Code.UNKNOWN, "Unexpected ReadStreamResult: Error")
 INVALID_POSITION_IN_READ = Status(Code.UNKNOWN, "Unexpected ReadAllResult: InvalidPosition")
 
 
@@ -59,9 +60,24 @@ def required_argument(name: str, type_name: str) -> CallFailed:
     return CallFailed(Status(Code.INVALID_ARGUMENT, message))
 
 
-def invalid_combination(parts: str) -> CallFailed:
-    """Options that exclude one another."""
-    return CallFailed(Status(Code.INVALID_ARGUMENT, f"The combination of {parts} is invalid."))
+def missing_choice(type_name: str) -> CallFailed:
+    """A request names none of the alternatives that there are; `type_name` is what the server calls them."""
+    return CallFailed(Status(Code.INVALID_ARGUMENT, f"'None' is not a valid EventStore.Client.Streams.{type_name}"))
+
+
+def invalid_combination(*parts: str) -> CallFailed:
+    """Options that exclude one another, or that are not there: `None`."""
+    return CallFailed(Status(Code.INVALID_ARGUMENT, f"The combination of ({', '.join(parts)}) is invalid."))
+
+
+def missing_metadata(name: str) -> CallFailed:
+    """An event to append has no type or no content type."""
+    message = f"Required Metadata Property '{name}' is missing"
+    trailers = (
+        ("exception", "missing-required-metadata-property"),
+        ("required-metadata-properties", "type,content-type"),
+    )
+    return CallFailed(Status(Code.INVALID_ARGUMENT, message, trailers))
 
 
 def stream_deleted(stream: str) -> CallFailed:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from kurrentdbclient.protos.google.rpc import code_pb2
@@ -16,14 +19,35 @@ from sinkworker.local.kurrentdb.appends import (
     Written,
     WrongVersion,
 )
-from sinkworker.local.kurrentdb.errors import CallFailed, Code, Status, required_argument
+from sinkworker.local.kurrentdb.errors import (
+    HANDLER_FAILED,
+    READ_FORWARDS_FROM_END,
+    CallFailed,
+    Code,
+    Status,
+    invalid_combination,
+    missing_choice,
+    missing_metadata,
+    required_argument,
+)
 from sinkworker.local.kurrentdb.filters import parse_filter
 from sinkworker.local.kurrentdb.reads import AllRead, StreamRead
-from sinkworker.local.kurrentdb.records import BINARY, ProposedEvent, uuid_bytes
+from sinkworker.local.kurrentdb.records import BINARY, JSON, ProposedEvent, uuid_bytes
 from sinkworker.local.kurrentdb.subscriptions import AllSubscription, FilterOptions, StreamSubscription
+
+MAX_UINT64 = 2**64 - 1
 
 # Where a filter does not say how many records to look at in one go.
 DEFAULT_WINDOW = 32
+
+# What the server calls the options that it finds in a wrong combination.
+_OPTION_NAMES = {
+    "count": "Count",
+    "subscription": "Subscription",
+    "no_filter": "NoFilter",
+    "filter": "Filter",
+    None: "None",
+}
 
 Options = streams_pb2.ReadReq.Options
 _WriteOptions = (
@@ -37,7 +61,7 @@ _WriteOptions = (
 def stream_name(identifier: shared_pb2.StreamIdentifier) -> str:
     """The name of a stream, as text."""
     if not identifier.stream_name:
-        raise required_argument("streamIdentifier", "EventStore.Client.StreamIdentifier")
+        raise CallFailed(HANDLER_FAILED)
     try:
         return identifier.stream_name.decode()
     except UnicodeDecodeError as exc:
@@ -48,9 +72,9 @@ def expected_version(options: _WriteOptions) -> int:
     """The version a write expects, as the writer counts them."""
     option: str | None
     if isinstance(options, streams_pb2.BatchAppendReq.Options):
-        option, revision = options.WhichOneof("expected_stream_position"), options.stream_position
+        option, revision, position = options.WhichOneof("expected_stream_position"), options.stream_position, "Position"
     else:
-        option, revision = options.WhichOneof("expected_stream_revision"), options.revision
+        option, revision, position = options.WhichOneof("expected_stream_revision"), options.revision, "Revision"
     match option:
         case "no_stream":
             return NO_STREAM
@@ -59,7 +83,7 @@ def expected_version(options: _WriteOptions) -> int:
         case "stream_exists":
             return STREAM_EXISTS
         case None:
-            raise required_argument("expectedStreamRevision", "EventStore.Client.ExpectedStreamRevision")
+            raise missing_choice(f"{_type_name(options)}+ExpectedStream{position}OneofCase")
         case _:
             return revision
 
@@ -67,18 +91,31 @@ def expected_version(options: _WriteOptions) -> int:
 def proposed_event(
     message: streams_pb2.AppendReq.ProposedMessage | streams_pb2.BatchAppendReq.ProposedMessage,
 ) -> ProposedEvent:
-    """One event of a request; a content type that is missing means any bytes."""
+    """One event of a request."""
     metadata = message.metadata
-    event_type = metadata.get("type", "")
-    if not event_type:
-        raise required_argument("type", "System.String")
+    for name in ("type", "content-type"):
+        if name not in metadata:
+            raise missing_metadata(name)
     try:
         event_id = uuid_bytes(message.id)
     except ValueError as exc:
-        raise CallFailed(Status(Code.INVALID_ARGUMENT, f"Not an event id: {message.id.string!r}.")) from exc
-    return ProposedEvent(
-        event_id, event_type, metadata.get("content-type", BINARY), message.data, message.custom_metadata
-    )
+        raise CallFailed(HANDLER_FAILED) from exc
+    if not metadata["type"] or not any(event_id):
+        raise CallFailed(HANDLER_FAILED)
+    # Only JSON is told from everything else.
+    content_type = JSON if metadata["content-type"] == JSON else BINARY
+    return ProposedEvent(event_id, metadata["type"], content_type, message.data, message.custom_metadata)
+
+
+def batch_time_left_s(options: streams_pb2.BatchAppendReq.Options) -> float:
+    """How long the client waits for the answer."""
+    match options.WhichOneof("deadline_option"):
+        case "deadline":
+            return options.deadline.seconds + options.deadline.nanos / 1e9
+        case "deadline_21_10_0":
+            return options.deadline_21_10_0.seconds + options.deadline_21_10_0.nanos / 1e9 - time.time()
+        case _:
+            return math.inf
 
 
 def append_response(outcome: Written | WrongVersion, expected: int) -> streams_pb2.AppendResp:
@@ -108,6 +145,7 @@ def append_response(outcome: Written | WrongVersion, expected: int) -> streams_p
             wrong.stream_exists_20_6_0.SetInParent()
         case x if x == NO_STREAM:
             wrong.expected_no_stream.SetInParent()
+            wrong.expected_revision_20_6_0 = MAX_UINT64
         case revision:
             wrong.expected_revision = revision
             wrong.expected_revision_20_6_0 = revision
@@ -158,14 +196,39 @@ def fail_batch(
     response.error.CopyFrom(status_pb2.Status(code=code, message=message, details=packed))
 
 
-def stream_read(options: Options, backwards: bool) -> StreamRead:
-    """A finite read of one stream."""
-    revision, _ = _stream_start(options.stream)
-    return StreamRead(stream_name(options.stream.stream_identifier), revision, backwards, options.count)
+def read_request(options: Options) -> StreamRead | AllRead | StreamSubscription | AllSubscription:
+    """What a read asks for. A server goes by what is said alone: what is not said is refused, not guessed."""
+    if not options.HasField("uuid_option"):
+        raise required_argument("uuidOption", "EventStore.Client.Streams.ReadReq+Types+Options+Types+UUIDOption")
+    source, extent = options.WhichOneof("stream_option"), options.WhichOneof("count_option")
+    backwards, filtered = options.read_direction == Options.Backwards, options.WhichOneof("filter_option")
+    match source, extent, backwards, filtered:
+        case None, _, _, _:
+            raise missing_choice("ReadReq+Types+Options+StreamOptionOneofCase")
+        case "stream", "count", _, "no_filter":
+            return _stream_read(options, backwards)
+        case "all", "count", _, "no_filter" | "filter":
+            return _all_read(options, backwards)
+        case "stream", "subscription", False, "no_filter":
+            return _stream_subscription(options)
+        case "all", "subscription", False, "no_filter" | "filter":
+            return _all_subscription(options)
+        case _:
+            direction = "Backwards" if backwards else "Forwards"
+            raise invalid_combination(source.capitalize(), _OPTION_NAMES[extent], direction, _OPTION_NAMES[filtered])
 
 
-def stream_subscription(options: Options) -> StreamSubscription:
-    """A subscription to one stream."""
+def _stream_read(options: Options, backwards: bool) -> StreamRead:
+    name = stream_name(options.stream.stream_identifier)
+    revision, from_end = _stream_start(options.stream)
+    if from_end and not backwards:
+        raise CallFailed(READ_FORWARDS_FROM_END)
+    if revision is None and not from_end:
+        revision = 0
+    return StreamRead(name, revision, backwards, options.count, options.control_option.compatibility >= 1)
+
+
+def _stream_subscription(options: Options) -> StreamSubscription:
     revision, from_end = _stream_start(options.stream)
     return StreamSubscription(stream_name(options.stream.stream_identifier), revision, from_end)
 
@@ -175,29 +238,40 @@ def _stream_start(stream: streams_pb2.ReadReq.Options.StreamOptions) -> tuple[in
     match stream.WhichOneof("revision_option"):
         case "revision":
             return stream.revision, False
+        case None:
+            raise CallFailed(HANDLER_FAILED)
         case option:
             return None, option == "end"
 
 
-def all_read(options: Options, backwards: bool) -> AllRead:
-    """A finite read of `$all`."""
+def _all_read(options: Options, backwards: bool) -> AllRead:
     position, from_end = _all_start(options.all)
+    wanted = _filter_options(options.filter).filter if options.HasField("filter") else None
     if from_end != backwards and position is None:
         # From the far end there is nothing to read.
         return AllRead(None, backwards, 0, None)
-    wanted = parse_filter(options.filter) if options.HasField("filter") else None
     return AllRead(position, backwards, options.count, wanted)
 
 
-def all_subscription(options: Options) -> AllSubscription:
-    """A subscription to `$all`."""
+def _all_subscription(options: Options) -> AllSubscription:
     position, from_end = _all_start(options.all)
     filtered = None
     if options.HasField("filter"):
-        window = options.filter.max or DEFAULT_WINDOW
-        multiplier = options.filter.checkpointIntervalMultiplier or 1
-        filtered = FilterOptions(parse_filter(options.filter), window, multiplier)
+        filtered = _filter_options(options.filter)
+        if filtered.multiplier == 0:
+            raise CallFailed(HANDLER_FAILED)
     return AllSubscription(position, from_end, filtered)
+
+
+def _filter_options(options: Options.FilterOptions) -> FilterOptions:
+    match options.WhichOneof("window"):
+        case "max":
+            window = options.max or DEFAULT_WINDOW
+        case "count":
+            window = DEFAULT_WINDOW
+        case _:
+            raise missing_choice("ReadReq+Types+Options+Types+FilterOptions+WindowOneofCase")
+    return FilterOptions(parse_filter(options), window, options.checkpointIntervalMultiplier)
 
 
 def _all_start(everything: streams_pb2.ReadReq.Options.AllOptions) -> tuple[int | None, bool]:
@@ -205,5 +279,12 @@ def _all_start(everything: streams_pb2.ReadReq.Options.AllOptions) -> tuple[int 
     match everything.WhichOneof("all_option"):
         case "position":
             return everything.position.commit_position, False
+        case None:
+            raise CallFailed(HANDLER_FAILED)
         case option:
             return None, option == "end"
+
+
+def _type_name(options: _WriteOptions) -> str:
+    """What the server calls the type of a write's options."""
+    return options.DESCRIPTOR.full_name.split(".")[-2] + "+Types+Options"

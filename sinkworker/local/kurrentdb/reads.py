@@ -16,10 +16,13 @@ from sinkworker.local.kurrentdb.errors import (
     stream_deleted,
 )
 from sinkworker.local.kurrentdb.filters import Filter
-from sinkworker.local.kurrentdb.log import CHUNK_ROWS, Log
+from sinkworker.local.kurrentdb.log import CHUNK_ROWS, Log, StreamView
 from sinkworker.local.kurrentdb.records import LINK_TYPE, decode, encoded, link_target, resolved, with_structured_ids
 
 MAX_INT64 = 2**63 - 1
+
+# How many events a real server reads of a stream at a time.
+SERVER_PAGE = 32
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,13 @@ class Presentation:
 
 @dataclass(frozen=True)
 class StreamRead:
-    """From `revision` on, itself included; None is the near end of the direction."""
+    """From `revision` on, itself included; None is the end. `with_bounds` asks for the first and last revision, too."""
 
     stream: str
     revision: int | None
     backwards: bool
     count: int
+    with_bounds: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,20 +82,28 @@ async def read_stream(call: Call, log: Log, read: StreamRead, present: Presentat
     if view is None or view.retention.deleted:
         await call.send([stream_not_found(read.stream)])
         return
+    start = MAX_INT64 if read.revision is None else read.revision
     if read.backwards:
-        cursor = MAX_INT64 if read.revision is None else read.revision + 1
-        page = log.stream_before
+        cursor, page = start + 1, log.stream_before
     else:
-        cursor = (read.revision or 0) - 1
-        page = log.stream_after
+        cursor, page = start - 1, log.stream_after
+        first = _first_of_later_page(view, start, read.count)
+        if read.with_bounds and first is not None:
+            await call.send([encoded(streams_pb2.ReadResp(first_stream_position=first))])
     left = read.count
-    while left > 0:
-        rows = page(view, cursor, min(left, CHUNK_ROWS))
-        if not rows:
-            return
+    while left > 0 and (rows := page(view, cursor, min(left, CHUNK_ROWS))):
         await call.send(present.of([message for _, message in rows]))
         left -= len(rows)
         cursor = rows[-1][0]
+    if read.with_bounds:
+        await call.send([encoded(streams_pb2.ReadResp(last_stream_position=view.last_revision))])
+
+
+def _first_of_later_page(view: StreamView, start: int, count: int) -> int | None:
+    """Where the first event may be if the first page, as a server turns them, has none."""
+    if start + min(count, SERVER_PAGE) <= view.first_visible:
+        return view.first_visible
+    return view.last_revision + 1 if start > view.last_revision + 1 else None
 
 
 async def read_all(call: Call, log: Log, read: AllRead, present: Presentation) -> None:

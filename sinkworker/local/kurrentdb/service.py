@@ -7,15 +7,12 @@ import logging
 import sqlite3
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TypeVar
 
-from google.protobuf.message import DecodeError, Message
-from kurrentdbclient.protos.google.rpc import code_pb2
 from kurrentdbclient.protos.v1 import shared_pb2, streams_pb2
 
 from sinkworker.local.kurrentdb.access import Access
 from sinkworker.local.kurrentdb.appends import (
+    MAX_APPEND_BYTES,
     AppendRequest,
     DeleteRequest,
     Outcome,
@@ -25,7 +22,8 @@ from sinkworker.local.kurrentdb.appends import (
     Written,
     WrongVersion,
 )
-from sinkworker.local.kurrentdb.call import Call
+from sinkworker.local.kurrentdb.batches import BatchAppend
+from sinkworker.local.kurrentdb.call import Call, next_request, only_request
 from sinkworker.local.kurrentdb.errors import (
     ACCESS_DENIED,
     HANDLER_FAILED,
@@ -33,40 +31,33 @@ from sinkworker.local.kurrentdb.errors import (
     UNKNOWN_SERVICE,
     CallFailed,
     append_too_large,
-    invalid_combination,
-    required_argument,
     stream_deleted,
     wrong_expected_version,
 )
+from sinkworker.local.kurrentdb.features import supported_methods
 from sinkworker.local.kurrentdb.gossip import cluster_info
 from sinkworker.local.kurrentdb.log import Log
 from sinkworker.local.kurrentdb.protocol import (
-    all_read,
-    all_subscription,
-    answer_batch,
     append_response,
     expected_version,
-    fail_batch,
     proposed_event,
+    read_request,
     stream_name,
-    stream_read,
-    stream_subscription,
 )
-from sinkworker.local.kurrentdb.reads import Presentation, read_all, read_stream
+from sinkworker.local.kurrentdb.reads import AllRead, Presentation, StreamRead, read_all, read_stream
 from sinkworker.local.kurrentdb.records import ProposedEvent, encoded
 from sinkworker.local.kurrentdb.subscriptions import (
+    AllSubscription,
+    StreamSubscription,
     subscribe_to_all,
     subscribe_to_stream,
 )
+from sinkworker.local.kurrentdb.wire import frame
 from sinkworker.local.kurrentdb.writer import Writer
 
 log = logging.getLogger(__name__)
 
-MAX_APPEND_BYTES = 1024 * 1024
-
 Handler = Callable[[Call], Awaitable[None]]
-Options = streams_pb2.ReadReq.Options
-M = TypeVar("M", bound=Message)
 
 
 class Service:
@@ -77,7 +68,9 @@ class Service:
         self._writer = writer
         self._access = access
         self._instance = uuid.uuid4()
-        streams, gossip = "event_store.client.streams.Streams", "event_store.client.gossip.Gossip"
+        streams = "event_store.client.streams.Streams"
+        gossip = "event_store.client.gossip.Gossip"
+        features = "event_store.client.server_features.ServerFeatures"
         self._routes: dict[str, dict[str, Handler]] = {
             streams: {
                 "Read": self._permitted(self._read),
@@ -87,10 +80,13 @@ class Service:
                 "Tombstone": self._permitted(self._tombstone),
             },
             gossip: {"Read": self._gossip},
+            features: {"GetSupportedMethods": self._supported_methods},
         }
 
     async def answer(self, call: Call) -> None:
         """Answer one call. Raises `CallFailed` to end it other than well."""
+        # Wrong credentials are refused whatever is called, also what anyone may call, and what is not there.
+        self._access.allows(call.headers)
         handler = self._route(call.headers.get(":path", ""))
         try:
             await handler(call)
@@ -117,94 +113,67 @@ class Service:
         return checked
 
     async def _read(self, call: Call) -> None:
-        options = (await _only_request(call, streams_pb2.ReadReq)).options
-        if not options.HasField("uuid_option"):
-            raise required_argument("uuidOption", "EventStore.Client.Streams.ReadReq+Types+Options+Types+UUIDOption")
-        present = Presentation(
-            self._log,
-            resolve_links=options.resolve_links,
-            structured_ids=options.uuid_option.WhichOneof("content") == "structured",
-        )
-        backwards = options.read_direction == Options.Backwards
-        match options.WhichOneof("stream_option"), options.WhichOneof("count_option"):
-            case "stream", "count":
-                await read_stream(call, self._log, stream_read(options, backwards), present)
-            case "all", "count":
-                await read_all(call, self._log, all_read(options, backwards), present)
-            case "stream", "subscription" if not backwards:
-                await subscribe_to_stream(call, self._log, stream_subscription(options), present)
-            case "all", "subscription" if not backwards:
-                await subscribe_to_all(call, self._log, all_subscription(options), present)
-            case stream_option, count_option:
-                direction = "Backwards" if backwards else "Forwards"
-                raise invalid_combination(f"({stream_option}, {count_option}, {direction})")
+        options = (await only_request(call, streams_pb2.ReadReq)).options
+        match read_request(options):
+            case StreamRead() as read:
+                await read_stream(call, self._log, read, self._present(options))
+            case AllRead() as read:
+                await read_all(call, self._log, read, self._present(options))
+            case StreamSubscription() as subscription:
+                await subscribe_to_stream(call, self._log, subscription, self._present(options))
+            case AllSubscription() as subscription:
+                await subscribe_to_all(call, self._log, subscription, self._present(options))
+
+    def _present(self, options: streams_pb2.ReadReq.Options) -> Presentation:
+        structured_ids = options.uuid_option.WhichOneof("content") != "string"
+        return Presentation(self._log, options.resolve_links, structured_ids)
 
     async def _append(self, call: Call) -> None:
-        first = await _next_request(call, streams_pb2.AppendReq)
-        if first is None or first.WhichOneof("content") != "options":
-            raise required_argument("options", "EventStore.Client.Streams.AppendReq+Types+Options")
-        options = first.options
+        first = await only_request(call, streams_pb2.AppendReq)
+        if first.WhichOneof("content") != "options":
+            raise CallFailed(HANDLER_FAILED)
+        expected = expected_version(first.options)
         events: list[ProposedEvent] = []
         size = 0
-        while (request := await _next_request(call, streams_pb2.AppendReq)) is not None:
+        while (request := await next_request(call, streams_pb2.AppendReq)) is not None:
+            if request.WhichOneof("content") != "proposed_message":
+                raise CallFailed(HANDLER_FAILED)
             event = proposed_event(request.proposed_message)
             size += event.size_on_disk()
             if size > MAX_APPEND_BYTES:
                 raise append_too_large(MAX_APPEND_BYTES)
             events.append(event)
-        stream = stream_name(options.stream_identifier)
-        expected = expected_version(options)
+        stream = stream_name(first.options.stream_identifier)
         outcome = await self._write(AppendRequest(stream, expected, events))
         if isinstance(outcome, StreamGone):
             raise stream_deleted(stream)
         await call.send([encoded(append_response(outcome, expected))])
 
     async def _batch_append(self, call: Call) -> None:
-        allowed = self._access.allows(call.headers)
-        pending: dict[str, _Batch] = {}
-        while (request := await _next_request(call, streams_pb2.BatchAppendReq)) is not None:
-            key = str(request.correlation_id)
-            batch = pending.get(key)
-            if batch is None:
-                batch = pending[key] = _Batch(request.options, [])
-            batch.events.extend(proposed_event(message) for message in request.proposed_messages)
-            too_large = sum(event.size_on_disk() for event in batch.events) > MAX_APPEND_BYTES
-            if not (request.is_final or too_large):
-                continue
-            del pending[key]
-            response = streams_pb2.BatchAppendResp(
-                correlation_id=request.correlation_id, stream_identifier=batch.options.stream_identifier
-            )
-            if not allowed:
-                # This call has errors of its own, so that one refused batch does not end the others.
-                fail_batch(response, code_pb2.PERMISSION_DENIED, "AccessDenied", shared_pb2.AccessDenied())
-            elif too_large:
-                details = shared_pb2.MaximumAppendSizeExceeded(maxAppendSize=MAX_APPEND_BYTES)
-                fail_batch(response, code_pb2.INVALID_ARGUMENT, "MaximumAppendSizeExceeded", details)
-            else:
-                stream = stream_name(batch.options.stream_identifier)
-                expected = expected_version(batch.options)
-                outcome = await self._write(AppendRequest(stream, expected, batch.events))
-                answer_batch(response, outcome, expected)
-            await call.send([encoded(response)])
+        await BatchAppend(call, self._writer, self._access.allows(call.headers)).serve()
 
     async def _delete(self, call: Call) -> None:
-        options = (await _only_request(call, streams_pb2.DeleteReq)).options
+        options = (await only_request(call, streams_pb2.DeleteReq)).options
         stream, expected = stream_name(options.stream_identifier), expected_version(options)
         position = await self._write_or_fail(DeleteRequest(stream, expected))
         where = streams_pb2.DeleteResp.Position(commit_position=position, prepare_position=position)
         await call.send([encoded(streams_pb2.DeleteResp(position=where))])
 
     async def _tombstone(self, call: Call) -> None:
-        options = (await _only_request(call, streams_pb2.TombstoneReq)).options
+        options = (await only_request(call, streams_pb2.TombstoneReq)).options
         stream, expected = stream_name(options.stream_identifier), expected_version(options)
         position = await self._write_or_fail(TombstoneRequest(stream, expected))
         where = streams_pb2.TombstoneResp.Position(commit_position=position, prepare_position=position)
         await call.send([encoded(streams_pb2.TombstoneResp(position=where))])
 
     async def _gossip(self, call: Call) -> None:
-        await _only_request(call, shared_pb2.Empty)
+        await only_request(call, shared_pb2.Empty)
         await call.send([encoded(cluster_info(self._instance, call.local_address))])
+
+    async def _supported_methods(self, call: Call) -> None:
+        await only_request(call, shared_pb2.Empty)
+        names = [(service, method) for service, methods in self._routes.items() for method in methods]
+        await call.send([frame(supported_methods(names))])
 
     async def _write(self, request: Request) -> Outcome:
         return await asyncio.wrap_future(self._writer.submit(request))
@@ -217,28 +186,3 @@ class Service:
                 raise wrong_expected_version(request.stream, request.expected, actual)
             case StreamGone():
                 raise stream_deleted(request.stream)
-
-
-@dataclass
-class _Batch:
-    """The parts of one batch append that have come so far."""
-
-    options: streams_pb2.BatchAppendReq.Options
-    events: list[ProposedEvent]
-
-
-async def _next_request(call: Call, message_type: type[M]) -> M | None:
-    payload = await call.receive()
-    if payload is None:
-        return None
-    try:
-        return message_type.FromString(payload)
-    except DecodeError as exc:
-        raise CallFailed(HANDLER_FAILED) from exc
-
-
-async def _only_request(call: Call, message_type: type[M]) -> M:
-    request = await _next_request(call, message_type)
-    if request is None:
-        raise CallFailed(HANDLER_FAILED)
-    return request

@@ -116,6 +116,14 @@ def test_headers_and_trailers_are_the_recorded_ones(guarded: StandIn, recorded: 
     assert raw.headers == expected
 
 
+@pytest.mark.parametrize("service", ["streams.Streams/Nope", "gossip.Gossip/Read", "nope.Nope/Nope"])
+def test_a_wrong_password_is_refused_whatever_is_called(guarded: StandIn, service: str) -> None:
+    raw = RawClient(guarded.port)
+    raw.request(f"/event_store.client.{service}", frame(b""), [basic("admin:wrong")])
+    raw.receive_until(lambda r: bool(r.headers))
+    assert raw.headers[0]["grpc-status"] == "16"
+
+
 @pytest.mark.parametrize("credentials", ["Bearer x", "Basic !!!", "Basic " + base64.b64encode(b"admin").decode()])
 def test_credentials_that_cannot_be_read_are_wrong(guarded: StandIn, credentials: str) -> None:
     path, body, _ = request_of("admin")
