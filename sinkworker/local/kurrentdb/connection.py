@@ -52,6 +52,10 @@ SERVER_NAME = "sinkworker"
 # What may wait in the socket's buffer of one connection before its senders do.
 SEND_BUFFER_BYTES = 256 * 1024
 
+# How much a call may send before it lets others have their turn. What is less goes out with what follows at once: an
+# answer, its headers and trailers are one write to the socket, which costs more than all of their making.
+TURN_BYTES = 16 * 1024
+
 # The characters of a grpc-message that need no escape: printable ASCII without the percent sign.
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
@@ -88,6 +92,8 @@ class Connection(asyncio.Protocol):
         self._calls: dict[int, _StreamCall] = {}
         self._closing = False
         self._socket_full = False
+        self._unsent_bytes = 0
+        self._flush_is_due = False
         # Set whenever a sender that waits may be able to go on.
         self._room = asyncio.Event()
         self._last_heard = self._loop.time()
@@ -105,7 +111,7 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(CONNECTION_WINDOW_BYTES - DEFAULT_WINDOW_BYTES)
-        self.flush()
+        self._flush()
         self._timer = self._loop.call_later(self._keep_alive.interval_s, self._check_alive)
 
     def data_received(self, data: bytes) -> None:
@@ -121,7 +127,7 @@ class Connection(asyncio.Protocol):
             return
         for event in events:
             self._handle(event)
-        self.flush()
+        self._flush_soon()
 
     def pause_writing(self) -> None:
         """The socket's buffer is full: senders wait."""
@@ -142,11 +148,19 @@ class Connection(asyncio.Protocol):
         if not self._calls:
             self.closed.set()
 
-    def flush(self) -> None:
+    def _flush(self) -> None:
         """Hand what h2 has queued to the socket."""
+        self._flush_is_due = False
+        self._unsent_bytes = 0
         data = self._h2.data_to_send()
         if data and self._transport is not None:
             self._transport.write(data)
+
+    def _flush_soon(self) -> None:
+        """The same, together with what is queued until the loop comes to it."""
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
 
     def shut_down(self) -> None:
         """End every call with the status of a stopping server, say goodbye, and close when it is sent."""
@@ -167,7 +181,7 @@ class Connection(asyncio.Protocol):
         self._closing = True
         for call in list(self._calls.values()):
             call.cancel()
-        self.flush()
+        self._flush()
         if self._transport is not None:
             self._transport.close()
 
@@ -208,25 +222,26 @@ class Connection(asyncio.Protocol):
     def send_headers(self, stream_id: int, headers: list[tuple[str, str]], end: bool) -> None:
         """Send headers or trailers."""
         self._h2.send_headers(stream_id, headers, end_stream=end)
-        self.flush()
+        self._flush_soon()
 
     async def send_data(self, stream_id: int, pieces: Iterable[bytes]) -> None:
         """Send each piece as one DATA frame, or as several where frame size or the client's window demand it."""
-        queued = 0
         for piece in pieces:
             start = 0
             while start < len(piece):
                 room = self._h2.local_flow_control_window(stream_id)
-                if room <= 0 or self._socket_full or queued >= SEND_BUFFER_BYTES:
-                    self.flush()
-                    queued = 0
+                if room <= 0 or self._socket_full or self._unsent_bytes >= SEND_BUFFER_BYTES:
+                    self._flush()
                     await self._wait_for_room(stream_id)
                     continue
                 end = min(start + min(room, MAX_FRAME_BYTES), len(piece))
                 self._h2.send_data(stream_id, piece if end - start == len(piece) else piece[start:end])
-                queued += end - start
+                self._unsent_bytes += end - start
                 start = end
-        self.flush()
+        if self._unsent_bytes < TURN_BYTES:
+            self._flush_soon()
+            return
+        self._flush()
         # Also when there was room all the time: one fast reader must not keep the others from their turn.
         await asyncio.sleep(0)
 
@@ -239,12 +254,12 @@ class Connection(asyncio.Protocol):
         """Let the client send `length` more bytes."""
         if length and self.connected:
             self._h2.acknowledge_received_data(length, stream_id)
-            self.flush()
+            self._flush_soon()
 
     def reset(self, stream_id: int) -> None:
         """Tell the client, answered already, to send no more of its request."""
         self._h2.reset_stream(stream_id, h2.errors.ErrorCodes.NO_ERROR)
-        self.flush()
+        self._flush_soon()
 
     def forget(self, stream_id: int) -> None:
         """A call has ended."""
@@ -267,7 +282,7 @@ class Connection(asyncio.Protocol):
             due = self._ping_sent_at + self._keep_alive.timeout_s
         elif now >= self._last_heard + self._keep_alive.interval_s:
             self._h2.ping(bytes(8))
-            self.flush()
+            self._flush()
             self._ping_sent_at = now
             due = now + self._keep_alive.timeout_s
         else:

@@ -36,6 +36,7 @@ from sinkworker.local.kurrentdb.records import BINARY, JSON, ProposedEvent, uuid
 from sinkworker.local.kurrentdb.subscriptions import AllSubscription, FilterOptions, StreamSubscription
 
 MAX_UINT64 = 2**64 - 1
+NO_ID = bytes(16)
 
 # Where a filter does not say how many records to look at in one go.
 DEFAULT_WINDOW = 32
@@ -92,19 +93,18 @@ def proposed_event(
     message: streams_pb2.AppendReq.ProposedMessage | streams_pb2.BatchAppendReq.ProposedMessage,
 ) -> ProposedEvent:
     """One event of a request."""
-    metadata = message.metadata
-    for name in ("type", "content-type"):
-        if name not in metadata:
-            raise missing_metadata(name)
+    event_type, content_type = message.metadata.get("type"), message.metadata.get("content-type")
+    if event_type is None or content_type is None:
+        raise missing_metadata("type" if event_type is None else "content-type")
     try:
         event_id = uuid_bytes(message.id)
     except ValueError as exc:
         raise CallFailed(HANDLER_FAILED) from exc
-    if not metadata["type"] or not any(event_id):
+    if not event_type or event_id == NO_ID:
         raise CallFailed(HANDLER_FAILED)
     # Only JSON is told from everything else.
-    content_type = JSON if metadata["content-type"] == JSON else BINARY
-    return ProposedEvent(event_id, metadata["type"], content_type, message.data, message.custom_metadata)
+    kind = JSON if content_type == JSON else BINARY
+    return ProposedEvent(event_id, event_type, kind, message.data, message.custom_metadata)
 
 
 def batch_time_left_s(options: streams_pb2.BatchAppendReq.Options) -> float:

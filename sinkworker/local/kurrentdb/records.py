@@ -116,7 +116,11 @@ def uuid_bytes(message: shared_pb2.UUID) -> bytes:
         high = message.structured.most_significant_bits % 2**64
         low = message.structured.least_significant_bits % 2**64
         return high.to_bytes(8, "big") + low.to_bytes(8, "big")
-    return uuid.UUID(message.string).bytes
+    digits = message.string.replace("-", "")
+    raw = bytes.fromhex(digits)
+    if len(digits) != 32 or len(raw) != 16:
+        raise ValueError(f"{message.string!r} is no UUID")
+    return raw
 
 
 def structured_uuid(value: uuid.UUID) -> shared_pb2.UUID:
