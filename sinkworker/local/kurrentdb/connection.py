@@ -403,12 +403,13 @@ class _StreamCall(Call):
         if self._ended or not self._connection.connected:
             return
         self._ended = True
-        trailers = [(name, _header_value(value)) for name, value in status.trailers]
-        trailers.append(("grpc-status", str(int(status.code))))
-        if status.message:
-            trailers.append(("grpc-message", quote(status.message, safe=_PLAIN)))
-        if not self._headers_sent:
-            trailers = [*_response_headers(), ("content-length", "0"), *trailers]
+        code = [("grpc-status", str(int(status.code)))]
+        message = [("grpc-message", quote(status.message, safe=_PLAIN))] if status.message else []
+        extra = [(name, _header_value(value)) for name, value in status.trailers]
+        if self._headers_sent:
+            trailers = [*message, *code, *extra]
+        else:
+            trailers = [*_response_headers(), ("content-length", "0"), *extra, *code, *message]
         self._connection.send_headers(self._stream_id, trailers, end=True)
         if not self._half_closed:
             self._connection.reset(self._stream_id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,8 @@ from sinkworker.local.kurrentdb.wire import (
     pack,
     unframe,
 )
+
+CATCHUP = Path(__file__).parents[2] / "golden" / "wire" / "catchup.jsonl"
 
 payloads = st.lists(st.binary(max_size=300), max_size=20)
 
@@ -61,3 +65,20 @@ def test_packing_keeps_every_byte_and_ends_a_piece_with_the_message_that_fills_i
 @given(st.binary())
 def test_a_frame_can_be_undone(payload: bytes) -> None:
     assert unframe(frame(payload)) == payload
+
+
+def test_messages_are_packed_as_recorded() -> None:
+    with CATCHUP.open() as file:
+        recorded = [frame for frame in map(json.loads, file) if frame.get("type") == "DATA"]
+    confirmation, *frames = [frame for frame in recorded if frame["dir"] == "server"]
+    assert confirmation["starts"] == 1
+    # A frame that is not full ends what the server had at hand.
+    full = [frame["length"] >= PACK_BYTES for frame in frames]
+    ends = [at for at, is_full in enumerate(full, 1) if not is_full] + [len(frames)]
+    for run in (frames[start:end] for start, end in itertools.pairwise([0, *ends])):
+        sizes = [
+            end - start
+            for frame in run
+            for start, end in itertools.pairwise([*frame["messages_start_at"], frame["length"]])
+        ]
+        assert [len(piece) for piece in pack(map(bytes, sizes))] == [frame["length"] for frame in run]
