@@ -1,8 +1,15 @@
 """A development stand-in for KurrentDB: its gRPC Streams service over asyncio, `h2` and one SQLite file.
 
 It answers as a real server does (recorded answers are replayed in the tests), so that a program which works against it
-works against the real one. It is one node without projections, persistent subscriptions or scavenging, made for
-development and tests; it is never used where a KurrentDB is configured.
+works against the real one, and what a real server refuses does not work here. It is made for development and tests, and
+never used where a KurrentDB is configured.
+
+What it lacks, since nothing of ours needs it: other services than Streams, Gossip and ServerFeatures (persistent
+subscriptions, projections and the streams they fill, users, operations: `UNIMPLEMENTED`), everything over HTTP/1.1,
+access lists of streams (who knows a password may do everything), scavenging, other nodes, compressed requests, and the
+message that a subscription fell behind: here none does, since each reads the log at its own pace. A caught-up message
+has no time and place, as in the line that the answers were recorded from. How it differs from the recordings is listed
+in `tests/integration/kurrentdb/differences.py`.
 
 How the modules build on one another, lowest first:
 

@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from kurrentdbclient import KurrentDBClient, StreamState
+from kurrentdbclient import KurrentDBClient, NewEvent, StreamState
 from kurrentdbclient.exceptions import KurrentDBClientError
 
-from tests.integration.kurrentdb.events import events
+from tests.integration.kurrentdb.events import event, events
 from tests.integration.kurrentdb.standin import StandIn
 
 ANY = StreamState.ANY
@@ -21,14 +21,17 @@ ANY = StreamState.ANY
 def test_a_killed_server_keeps_every_acknowledged_append_whole(start: Callable[..., StandIn], round_: int) -> None:
     server = start()
     acknowledged: list[tuple[str, int, int]] = []
+    unanswered: dict[str, list[NewEvent]] = {}
     enough = threading.Event()
 
     def append(writer: int) -> None:
         with KurrentDBClient(server.uri) as client:
             for number in itertools.count():
+                batch = events(7)
                 try:
-                    position = client.append_to_stream(f"w-{writer}", current_version=ANY, events=events(7), timeout=5)
+                    position = client.append_to_stream(f"w-{writer}", current_version=ANY, events=batch, timeout=5)
                 except KurrentDBClientError:
+                    unanswered[f"w-{writer}"] = batch
                     return
                 acknowledged.append((f"w-{writer}", number, position))
                 if len(acknowledged) >= 30 * (round_ + 1):
@@ -52,8 +55,31 @@ def test_a_killed_server_keeps_every_acknowledged_append_whole(start: Callable[.
             revisions = [e.stream_position for e in log if e.stream_name == stream]
             assert revisions == list(range(len(revisions)))
             assert len(revisions) % 7 == 0, "an append was kept in part"
+        # Who got no answer sends the same again, whether or not it had been written.
+        for stream, batch in unanswered.items():
+            client.append_to_stream(stream, current_version=ANY, events=batch)
+            assert [e.id for e in client.get_stream(stream)][-7:] == [e.id for e in batch]
+            assert len({e.id for e in client.get_stream(stream)}) == len(client.get_stream(stream))
         later = client.append_to_stream("w-0", current_version=ANY, events=events(1))
         assert later > log[-1].commit_position
+
+
+@pytest.mark.parametrize("torn", [24, 4200])
+def test_the_torn_end_of_the_file_is_no_part_of_the_log(start: Callable[..., StandIn], torn: int) -> None:
+    server = start()
+    with KurrentDBClient(server.uri) as client:
+        client.append_to_stream("a-1", current_version=ANY, events=events(9))
+    server.kill()
+    wal = server.data.with_name(server.data.name + "-wal")
+    with wal.open("r+b") as file:
+        end = file.read()[-5000:]
+        file.write(end[:torn])
+    for count in (10, 11):
+        server.start()
+        with KurrentDBClient(server.uri) as client:
+            client.append_to_stream("a-1", current_version=count - 2, events=event())
+            assert [e.stream_position for e in client.read_all()] == list(range(count))
+        server.kill()
 
 
 def test_a_restart_changes_nothing(start: Callable[..., StandIn]) -> None:
