@@ -176,11 +176,11 @@ class System:
     def _is_ours(self, pid: int) -> bool:
         return os.readlink(f"/proc/{pid}/cwd").startswith(str(self._folder))
 
-    def crash_at(self, point: CrashPoint) -> None:
-        """Have the next process that comes there die, and wait for it."""
+    def arm(self, point: CrashPoint) -> Path:
+        """Have the next process that comes there die; it takes the file away that is answered."""
         armed = self._crash_folder / point
         armed.touch()
-        eventually(lambda: not armed.exists())
+        return armed
 
     def topic(self, partitions: int = PARTITIONS) -> str:
         """A new topic."""
