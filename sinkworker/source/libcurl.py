@@ -199,6 +199,8 @@ class LibcurlSubscription:
                 f"No TLS connection to KurrentDB at {self._database.name}: {said}.",
                 hint="Check tls and tlsCaFile in the URI.",
             )
+        if not self._headers:
+            return Unavailable(f"KurrentDB at {self._database.name} did not answer: {said}.")
         return Unavailable(f"The connection to KurrentDB at {self._database.name} was lost: {said}.")
 
     def _trailers(self) -> tuple[tuple[str, str | bytes], ...]:
