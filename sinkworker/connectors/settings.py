@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from sinkworker.config import Secret
-from sinkworker.connectors import dialect, patterns
+from sinkworker.connectors import dialect, jsonpath, patterns
 from sinkworker.connectors.errors import InvalidSettings, SecretsUnprotected
 
 DEFAULT_SERVERS = "localhost:9092"
@@ -30,6 +30,7 @@ class FilterType(StrEnum):
     STREAM_ID = "streamId"
     REGEX = "regex"
     PREFIX = "prefix"
+    JSON_PATH = "jsonPath"
 
 
 class Scope(StrEnum):
@@ -331,7 +332,6 @@ class _Reader:
         types: dict[str, str | None] = {
             "unspecified": None,
             **{each: str(each) for each in FilterType},
-            "jsonPath": "jsonPath",
         }
         given = self.one_of("subscription:filter:filterType", types, None)
         key = "subscription:filter:expression"
@@ -339,12 +339,12 @@ class _Reader:
         if not expression:
             return FilterSettings(scope)
         chosen = given or _inferred_type(expression)
-        if chosen == "jsonPath":
-            at = "subscription:filter:filterType" if given else key
+        if chosen == FilterType.JSON_PATH:
             if scope is Scope.STREAM:
                 self.fault("subscription:filter:scope", "must be record with a jsonPath filter")
-            self.fault(at, "jsonPath filters are not supported by this version; use regex, prefix or streamId")
-            return FilterSettings()
+            if problem := jsonpath.fault(expression):
+                self.fault(key, f"is no JSONPath query (RFC 9535): {problem}")
+            return FilterSettings(Scope.RECORD, FilterType.JSON_PATH, expression)
         if chosen == FilterType.STREAM_ID and scope is Scope.RECORD:
             self.fault("subscription:filter:scope", "must be stream with a streamId filter")
         settings = FilterSettings(scope or Scope.STREAM, FilterType(chosen), expression)
@@ -382,7 +382,7 @@ def _inferred_type(expression: str) -> str:
     A JSONPath query is `$` and then a segment; no useful regex begins so.
     """
     if re.match(r"\s*\$\s*([.\[]|$)", expression):
-        return "jsonPath"
+        return FilterType.JSON_PATH
     try:
         patterns.compiled(expression)
     except dialect.Unsupported:

@@ -98,7 +98,7 @@ class Delivered:
     def count(self, flight: InFlight) -> None:
         batch = flight.batch
         self.batches += 1
-        self.records += batch.count
+        self.records += flight.produced
         positions = (flight.first_position, self.first_position)
         self.first_position = min((each for each in positions if each is not None), default=None)
         self.last_position = max(batch.last.commit, self.last_position or 0)
@@ -313,6 +313,7 @@ class Delivery:
                 alone = self._careful or not producer.primed(message.partition)
                 while not producer.send(flight, message):
                     self._poll(outlet)
+                flight.produced += 1
                 if alone:
                     while flight.outstanding:
                         self._poll(outlet, at_once=True)

@@ -69,7 +69,7 @@ class HeaderBuilder:
             ("esdb-record-stream-revision", b"%d" % event.stream_revision),
             ("esdb-record-log-position", b"%d" % event.commit_position),
             ("esdb-record-schema-subject", facts["type"].encode()),
-            ("esdb-record-schema-type", _schema_type(facts["content-type"], values)),
+            ("esdb-record-schema-type", schema_type(facts["content-type"], values)),
         ]
         for name, value in values.items():
             if name[:1] == "$" and self._ignore_system:
@@ -122,8 +122,8 @@ def _request_id() -> bytes:
     return b"%08x-%04x-4%03x-%04x-%012x" % (bits(32), bits(16), bits(12), 0x8000 | bits(14), bits(48))
 
 
-def _schema_type(content_type: str, values: dict[str, object]) -> bytes:
-    """`$schema.format` where the event names one, else what its content flag says."""
+def schema_type(content_type: str, values: dict[str, object]) -> bytes:
+    """json, protobuf, avro or bytes: `$schema.format` where the metadata's values name one, else by content type."""
     named = values.get("$schema.format")
     if isinstance(named, str) and named.lower() in _SCHEMA_TYPES:
         return _SCHEMA_TYPES[named.lower()]

@@ -10,9 +10,11 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from kurrentdbclient.protos.v1 import streams_pb2
 
-from sinkworker.connectors.settings import SinkSettings
+from sinkworker.connectors import jsonpath
+from sinkworker.connectors.settings import FilterType, SinkSettings
 from sinkworker.delivery.headers import HeaderBuilder, now
 from sinkworker.delivery.producer import LaneProducer, Outgoing
+from sinkworker.delivery.shape import record_object
 from sinkworker.errors import Misconfigured, Unavailable, Undeliverable
 from sinkworker.keys import KeyExtractor, partition_of
 from sinkworker.ledger import payload
@@ -40,6 +42,8 @@ class KafkaOutlet:
         self._options = options
         self._key = KeyExtractor(settings.key).key
         self._headers = HeaderBuilder(connector_id, settings).build
+        by_content = settings.filter.type is FilterType.JSON_PATH
+        self._query = jsonpath.Query(settings.filter.expression) if by_content else None
         self._producer: LaneProducer | None = None
         self._away: Unavailable | None = None
         self._away_until_s = 0.0
@@ -76,16 +80,24 @@ class KafkaOutlet:
         return producer
 
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing]:
-        """The batch's records as Kafka messages, in order, byte-exact values (contract §4, §5).
+        """The batch's records that a filter by content lets through, as Kafka messages (contract §3, §4, §5).
+
+        In order, with byte-exact values.
 
         Raises Undeliverable for one that cannot be built, Misconfigured for a payload of another release.
         """
         date = now()
         for event in _events(batch):
             try:
+                if self._query is not None and not _selects(self._query, event):
+                    continue
                 message = self._message(event, layout, date)
-            except Undeliverable:
-                raise
+            except Undeliverable as exc:
+                raise Undeliverable(
+                    f"Record {event.id.string} at position {event.commit_position}: {exc.message}",
+                    hint=exc.hint,
+                    code=exc.code,
+                ) from exc
             except Exception as exc:
                 raise Undeliverable(
                     f"Record {event.id.string} at position {event.commit_position} cannot be made a Kafka message: "
@@ -109,6 +121,11 @@ class KafkaOutlet:
             self._headers(event, date),
             partition_of(key, record_id, layout.partitions),
         )
+
+
+def _selects(query: jsonpath.Query, event: Any) -> bool:
+    document = record_object(event)
+    return document is not None and query.selects(document)
 
 
 def _events(batch: Batch) -> Iterator[Any]:

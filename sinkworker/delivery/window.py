@@ -17,6 +17,8 @@ class InFlight:
     outstanding: int = 0
     complete: bool = False
     """All of its records have been produced."""
+    produced: int = 0
+    """Its records that were made Kafka messages: the filter may keep some back."""
     first_position: int | None = None
     """Where its first record stands in the log, once that has been produced."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 
 import pytest
+from kurrentdbclient import NewEvent, StreamState
 
 from sinkworker.connectors.lifecycle import State
 from sinkworker.keys import partition_of
@@ -224,6 +226,23 @@ def test_the_checkpoint_event_has_the_documented_shape(system: System) -> None:
     assert data.keys() == {"consumerId", "logPosition", "streamId", "streamRevision", "timestamp"}
     assert data["consumerId"] == flow.id
     assert Position(int(data["logPosition"])) == flow.position
+
+
+def test_a_filter_by_content_lets_through_what_it_selects_and_nothing_else(system: System) -> None:
+    mark = uuid.uuid4().hex
+    by_content = {"scope": "record", "filterType": "jsonPath", "expression": f"$[?($.value.{mark} <= 3)]"}
+    flow = system.flow(**{f"subscription:filter:{name}": value for name, value in by_content.items()})
+    bodies = [json.dumps({mark: number}).encode() for number in range(10)]
+    events = [NewEvent(type="Marked", data=body) for body in (*bodies[:8], b"no JSON", *bodies[8:], bodies[0])]
+    system.client.append_to_stream(f"marked-{mark}", current_version=StreamState.ANY, events=events)
+
+    def arrived() -> list[bytes]:
+        return sorted(message.value or b"" for message in consume(system.servers, flow.topic))
+
+    expected = sorted([*bodies[:4], bodies[0]])
+    eventually(lambda: len(arrived()) >= len(expected))
+    assert arrived() == expected
+    assert flow.connector.error is None
 
 
 def test_a_missing_topic_stops_the_connector_with_a_sentence_and_loses_nothing(system: System) -> None:

@@ -41,6 +41,7 @@ PURE = (
     "connectors/lifecycle.py",
     "connectors/dialect.py",
     "connectors/naming.py",
+    "connectors/jsonpath.py",
     "connectors/patterns.py",
     "connectors/streams.py",
     "source/filters.py",

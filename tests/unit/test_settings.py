@@ -129,9 +129,6 @@ def test_a_password_is_refused_while_nothing_can_encrypt_it(key: str, value: str
 
 def test_what_is_not_supported_yet_is_said() -> None:
     assert faults(**{"transformer:enabled": "true"}).keys() == {"transformer:enabled"}
-    assert faults(
-        **{"subscription:filter:filterType": "jsonPath", "subscription:filter:expression": "$[?($.value.x==1)]"}
-    ).keys() == {"subscription:filter:filterType"}
 
 
 @pytest.mark.parametrize(
@@ -144,6 +141,8 @@ def test_what_is_not_supported_yet_is_said() -> None:
         ("", "", "order-.*?", FilterSettings(Scope.STREAM, FilterType.REGEX, "order-.*?")),
         ("record", "", "^x", FilterSettings(Scope.RECORD, FilterType.REGEX, "^x")),
         ("", "", "a(", FilterSettings(Scope.STREAM, FilterType.PREFIX, "a(")),
+        ("record", "jsonPath", "$.value", FilterSettings(Scope.RECORD, FilterType.JSON_PATH, "$.value")),
+        ("", "", "$[?($.value.x==1)]", FilterSettings(Scope.RECORD, FilterType.JSON_PATH, "$[?($.value.x==1)]")),
         ("", "", "c++-", FilterSettings(Scope.STREAM, FilterType.PREFIX, "c++-")),
     ],
 )
