@@ -19,7 +19,7 @@ from sinkworker.connectors.settings import SinkSettings
 from sinkworker.crashpoints import CrashPoint, reach
 from sinkworker.database import Database, NoBoundary
 from sinkworker.errors import Full, Misconfigured, Restored, Stale, Unavailable, Undeliverable
-from sinkworker.ledger.contract import Activation, Batch, Closed, Enqueue, Ledger, Taken, Tenure
+from sinkworker.ledger.contract import Activation, Batch, Closed, Enqueue, Ledger, Survey, Taken, Tenure
 from sinkworker.model import Cursor, Epoch, Position, Record
 from sinkworker.scheduling import generations
 from sinkworker.scheduling.generations import FromBeginning, FromCheckpoint, FromNow, FromPosition, Opening, Start
@@ -83,6 +83,8 @@ class ActiveTenure:
         self._beat = 0.0
         self._grouping = Grouping()
         self._troubled = False
+        self._caught_up: Cursor | None = None
+        """Where the lanes stood when the reader had caught up with the log, until that is a checkpoint."""
         self._taken = False
         self.began = False
         """This scheduler has an epoch over the connector: `epoch`."""
@@ -116,8 +118,8 @@ class ActiveTenure:
         assert self._connector.generation is not None
         generation = self._connector.generation
         self._layout = generation.layout
-        store = CheckpointStore(self._means.database, self._id, generation.id, generation.start)
-        self._checkpoint = store.load()
+        self._store = CheckpointStore(self._means.database, self._id, generation.id, generation.start)
+        self._checkpoint = self._store.load()
         self._check_database(self._checkpoint.cursor)
         taken = self._take_ledger(generation)
         self._counter = taken.counter
@@ -337,6 +339,8 @@ class ActiveTenure:
                     offer(item, lane)
             elif item.cursor is not None:
                 self._lanes.passed(item.cursor)
+            elif item.caught_up:
+                self._caught_up = self._lanes.read
 
     def _resubscribe(self) -> None:
         """The connection was lost: go on from where the lanes stand, if this is still the same database (R8)."""
@@ -369,11 +373,24 @@ class ActiveTenure:
         self._counter = survey.counter
         self._lanes.observe(survey)
         self._tell(survey.trouble)
+        self._commit_what_is_caught_up(survey, frontier)
         self._grouping.add(survey.activations, now)
         self._send(self._grouping.due(survey, sum(batch.count for batch in batches), now))
         if survey.failure:
             reason = json.loads(survey.failure)
             raise Undeliverable(reason["message"], code=reason["code"])
+
+    def _commit_what_is_caught_up(self, survey: Survey, frontier: Cursor) -> None:
+        """The database has said that there is no more: once delivered, that is worth a checkpoint (contract §7.2).
+
+        With empty mailboxes the frontier is the watermark.
+        """
+        if self._caught_up is None or survey.mailboxes or frontier < self._caught_up:
+            return
+        with contextlib.suppress(Unavailable):  # the next look tries again, or the coordinator is faster
+            if self._settings.autocommit.enabled:
+                self._checkpoint = self._store.advance(self._checkpoint, frontier, self.epoch)
+            self._caught_up = None
 
     def _tell(self, trouble: str) -> None:
         """Have the connector say what its workers wait for, and take it back when they go on."""

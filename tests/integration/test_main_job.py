@@ -215,6 +215,16 @@ def test_traffic_that_does_not_match_moves_the_checkpoint(system: System) -> Non
     eventually(lambda: flow.position > reached)
 
 
+def test_what_is_caught_up_with_is_a_checkpoint_at_once(system: System) -> None:
+    flow = Flow(system, system.topic())
+    flow.append(20)
+    flow.create(**{"autocommit:interval": "3600000"})
+    flow.start()
+    assert flow.delivered().holds
+    last = flow.log()[-1].commit_position
+    eventually(lambda: flow.position >= last)
+
+
 def test_the_checkpoint_event_has_the_documented_shape(system: System) -> None:
     flow = system.flow()
     flow.append(10)

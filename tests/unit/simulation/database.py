@@ -134,6 +134,8 @@ class Subscription:
                 items.append(as_record(event))
             elif self._chance() < 0.3:
                 items.append(Passed(Cursor(event.commit, event.prepare)))
+        if not events and self._chance() < 0.3:
+            items.append(Passed(None, caught_up=True))
         return items
 
     def wait(self, timeout_s: float) -> None:
