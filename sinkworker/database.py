@@ -24,7 +24,7 @@ from kurrentdbclient.connection_spec import NODE_PREFERENCE_LEADER
 from kurrentdbclient.streams import handle_streams_rpc_error
 
 from sinkworker.config import Secret, without_password
-from sinkworker.errors import Fatal, Invalid, Misconfigured, SinkworkerError, Stale, Unavailable
+from sinkworker.errors import Fatal, Invalid, KurrentDBUnavailable, Misconfigured, SinkworkerError, Stale, Unavailable
 from sinkworker.model import Cursor, Position, Revision
 
 TIMEOUT_S = 5.0
@@ -255,7 +255,7 @@ class Database:
     def _connected(self) -> _Client:
         with self._lock:
             if self._closed:
-                raise Unavailable(f"The connection to {self.name} is closed.")
+                raise KurrentDBUnavailable(f"The connection to {self.name} is closed.")
             if self._client is None:
                 self._client = self._connect()
             return self._client
@@ -283,7 +283,7 @@ class Database:
             if "closed" not in str(exc):
                 raise
             # gRPC's way to say that another thread closed the channel
-            raise Unavailable(f"The connection to {self.name} is closed.") from exc
+            raise KurrentDBUnavailable(f"The connection to {self.name} is closed.") from exc
 
     def _ours(self, exc: theirs.KurrentDBClientError, what: str) -> SinkworkerError:
         """The same fault in our terms, split by what the caller can do."""
@@ -332,7 +332,7 @@ class Database:
                 | theirs.NodeIsNotLeaderError()
                 | theirs.UnknownError()
             ):
-                return Unavailable(f"KurrentDB at {self.name} did not {what}: {detail}.")
+                return KurrentDBUnavailable(f"KurrentDB at {self.name} did not {what}: {detail}.")
             case _:
                 return Fatal(f"KurrentDB at {self.name} refused to {what}: {detail}.")
 

@@ -37,6 +37,24 @@ class Unavailable(Transient):
     code = "unavailable"
 
 
+class KurrentDBUnavailable(Unavailable):
+    """The database does not answer."""
+
+    code = "kurrentdb-unavailable"
+
+
+class RedisUnavailable(Unavailable):
+    """Redis does not answer, as ledger or as queue of tasks."""
+
+    code = "redis-unavailable"
+
+
+class KafkaUnavailable(Unavailable):
+    """The brokers do not answer."""
+
+    code = "kafka-unavailable"
+
+
 class Full(Transient):
     """There is no room for what was to be stored. The call changed nothing, and may be made again as it is."""
 

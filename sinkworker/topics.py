@@ -16,7 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public name
     TopicMetadata,
 )
 
-from sinkworker.errors import Invalid, Misconfigured, Unavailable
+from sinkworker.errors import Invalid, KafkaUnavailable, Misconfigured
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's default of the topic setting `max.message.bytes`, for brokers that do not show it."""
@@ -90,14 +90,14 @@ def create_topic(name: str, partitions: int, servers: str) -> None:
         if error.code() in (KafkaError.TOPIC_EXCEPTION, KafkaError._INVALID_ARG, KafkaError.INVALID_PARTITIONS):
             raise Invalid(f"The topic {name!r} cannot be created: {error.str()}.") from exc
         if error.code() < 0:  # the client library's own: no broker has said anything
-            raise Unavailable(
+            raise KafkaUnavailable(
                 f"Kafka at {servers} does not answer ({error.str()}).",
                 hint="Check KAFKA_BOOTSTRAP_SERVERS and that the brokers run.",
             ) from exc
         raise Misconfigured(f"Kafka at {servers} refuses to create the topic {name!r}: {error.str()}.") from exc
 
 
-def _translated(error: KafkaError, faults: list[KafkaError], servers: str) -> Unavailable | Misconfigured:
+def _translated(error: KafkaError, faults: list[KafkaError], servers: str) -> KafkaUnavailable | Misconfigured:
     refused = [fault for fault in faults if fault.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL)]
     if refused:
         return Misconfigured(
@@ -105,10 +105,9 @@ def _translated(error: KafkaError, faults: list[KafkaError], servers: str) -> Un
             hint="Check the connector's `authentication:` settings.",
             code="kafka-authentication",
         )
-    return Unavailable(
+    return KafkaUnavailable(
         f"Kafka at {servers} does not answer ({error.str()}).",
         hint="Check `bootstrapServers` and that the brokers run.",
-        code="kafka-unavailable",
     )
 
 
@@ -145,7 +144,7 @@ def _check_found(name: str, found: TopicMetadata | None, servers: str) -> None:
                 code="topic-authorization",
             )
         if code not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
-            raise Unavailable(f"Kafka at {servers} cannot describe the topic {name!r}: {found.error.str()}.")
+            raise KafkaUnavailable(f"Kafka at {servers} cannot describe the topic {name!r}: {found.error.str()}.")
         found = None
     if found is None or not found.partitions:
         raise Misconfigured(

@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 
 from sinkworker import process
 from sinkworker.delivery.worker import Worker
-from sinkworker.errors import Invalid, SinkworkerError, Unavailable
+from sinkworker.errors import Invalid, RedisUnavailable, SinkworkerError
 from sinkworker.ledger.contract import Activation
 from sinkworker.model import Epoch, LaneNumber
 from tasks.app import app, stopping
@@ -72,7 +72,7 @@ def enqueue(connector: str, epoch: Epoch, activations: Sequence[Activation]) -> 
     try:
         app.send_task(TASK, kwargs={"connector": connector, "epoch": epoch, "lanes": lanes}, retry=False)
     except OperationalError as exc:
-        raise Unavailable(f"The task queue does not answer: {exc}.") from exc
+        raise RedisUnavailable(f"The task queue does not answer: {exc}.") from exc
 
 
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]

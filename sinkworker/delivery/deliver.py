@@ -14,7 +14,16 @@ from typing import Any, Protocol
 from sinkworker.crashpoints import CrashPoint, reach
 from sinkworker.delivery.producer import LaneProducer, Outgoing
 from sinkworker.delivery.window import InFlight, Window
-from sinkworker.errors import Full, Misconfigured, SinkworkerError, Stale, Transient, Unavailable, Undeliverable
+from sinkworker.errors import (
+    Full,
+    KafkaUnavailable,
+    Misconfigured,
+    SinkworkerError,
+    Stale,
+    Transient,
+    Unavailable,
+    Undeliverable,
+)
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Ledger
 from sinkworker.model import Epoch, LaneNumber, Layout, SettingsId
 
@@ -383,7 +392,9 @@ class Delivery:
                 hint="Check the connector's `authentication:` settings.",
                 code="kafka-authentication",
             )
-        silence = Transient(f"Kafka has not confirmed anything for {silent_s:.0f} s{cause}.", code="kafka-unavailable")
+        silence = Transient(
+            f"Kafka has not confirmed anything for {silent_s:.0f} s{cause}.", code=KafkaUnavailable.code
+        )
         patience_s = self._bounds.drain_timeout_s if self._stopping() else self._bounds.delivery_timeout_s
         if silent_s > patience_s:
             raise _LetGo(silence, self._back_off_ms())

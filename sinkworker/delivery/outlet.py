@@ -15,7 +15,7 @@ from sinkworker.connectors.settings import FilterType, SinkSettings
 from sinkworker.delivery.headers import HeaderBuilder, now
 from sinkworker.delivery.producer import LaneProducer, Outgoing
 from sinkworker.delivery.shape import record_object
-from sinkworker.errors import Misconfigured, Unavailable, Undeliverable
+from sinkworker.errors import KafkaUnavailable, Misconfigured, Undeliverable
 from sinkworker.keys import KeyExtractor, partition_of
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
@@ -45,22 +45,22 @@ class KafkaOutlet:
         by_content = settings.filter.type is FilterType.JSON_PATH
         self._query = jsonpath.Query(settings.filter.expression) if by_content else None
         self._producer: LaneProducer | None = None
-        self._away: Unavailable | None = None
+        self._away: KafkaUnavailable | None = None
         self._away_until_s = 0.0
 
     @property
     def producer(self) -> LaneProducer:
-        """The long-lived producer. Raises Unavailable or Misconfigured when the topic cannot be described."""
+        """The long-lived producer. Raises KafkaUnavailable or Misconfigured when the topic cannot be described."""
         if self._producer is None:
             self._producer = LaneProducer(self._topic, self._options, self._described().max_message_bytes)
         return self._producer
 
     def _described(self) -> Topic:
         if self._away is not None and time.monotonic() < self._away_until_s:
-            raise Unavailable(self._away.message, hint=self._away.hint, code=self._away.code)
+            raise KafkaUnavailable(self._away.message, hint=self._away.hint)
         try:
             return describe_topic(self._topic, self._options)
-        except Unavailable as exc:
+        except KafkaUnavailable as exc:
             self._away, self._away_until_s = exc, time.monotonic() + REMEMBERED_S
             raise
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import redis
 
-from sinkworker.errors import Full, Misconfigured, SinkworkerError, Unavailable
+from sinkworker.errors import Full, Misconfigured, RedisUnavailable, SinkworkerError
 
 _REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.exceptions.NoPermissionError)
 _NOT_NOW = (
@@ -32,12 +32,12 @@ def translated() -> Iterator[None]:
 
 
 def _ours(exc: Exception) -> SinkworkerError:
-    text = str(exc)
+    text = str(exc).rstrip(".")
     if isinstance(exc, _REFUSED):
         return Misconfigured(f"Redis refused the connector's access: {text}.", hint="Check the user in REDIS_URL.")
     # Redis 6 wraps what a script's command was answered in an error of its own.
     if isinstance(exc, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in text:
         return Full("Redis is full: it refuses to store more.", hint="Raise maxmemory or lower the limits.")
     if isinstance(exc, _NOT_NOW) or text.startswith(_NOT_NOW_CODES):
-        return Unavailable(f"Redis does not answer: {text}.")
+        return RedisUnavailable(f"Redis does not answer: {text}.")
     return SinkworkerError(f"Redis did not understand: {text}.")

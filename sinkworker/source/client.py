@@ -13,7 +13,7 @@ from kurrentdbclient.protos.v1 import shared_pb2, streams_pb2
 
 from sinkworker.bell import Bell
 from sinkworker.database import Database
-from sinkworker.errors import Fatal, SinkworkerError, Unavailable
+from sinkworker.errors import Fatal, KurrentDBUnavailable, SinkworkerError
 from sinkworker.model import Cursor, Passed, Position, Record, Revision
 from sinkworker.source.events import Item
 from sinkworker.source.filters import OneStream, ServerFilter
@@ -78,7 +78,7 @@ class ClientSubscription(threading.Thread):
                     self._put(_item(event))
                     if self._closed:
                         return
-            end: SinkworkerError = Unavailable("KurrentDB ended the subscription.")
+            end: SinkworkerError = KurrentDBUnavailable("KurrentDB ended the subscription.")
         except SinkworkerError as exc:
             end = exc
         except Exception as exc:

@@ -20,7 +20,7 @@ from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker.bell import SocketBell
 from sinkworker.database import Database, Endpoint
-from sinkworker.errors import Fatal, Misconfigured, SinkworkerError, Unavailable
+from sinkworker.errors import Fatal, KurrentDBUnavailable, Misconfigured, SinkworkerError
 from sinkworker.model import Cursor
 from sinkworker.source import requests
 from sinkworker.source.events import Item, items
@@ -98,7 +98,7 @@ class LibcurlSubscription:
             self._finish(LetGo("The subscription was let go of while there was no room for what it brings."))
 
     def close(self) -> None:
-        self._finish(Unavailable("The subscription is closed."))
+        self._finish(KurrentDBUnavailable("The subscription is closed."))
         self._multi.close()
 
     # -- the request
@@ -139,7 +139,9 @@ class LibcurlSubscription:
                 raise self._end
             left = deadline - time.monotonic()
             if left <= 0:
-                raise Unavailable(f"KurrentDB at {self._database.name} did not confirm the subscription in time.")
+                raise KurrentDBUnavailable(
+                    f"KurrentDB at {self._database.name} did not confirm the subscription in time."
+                )
             self._work(left)
         if streams_pb2.ReadResp.FromString(messages[0]).WhichOneof("content") != "confirmation":
             raise Fatal(f"KurrentDB at {self._database.name} did not confirm the subscription.")
@@ -187,7 +189,7 @@ class LibcurlSubscription:
             http = self._transfer.getinfo(pycurl.RESPONSE_CODE)
             code, message = _STATUS_OF_HTTP.get(http, _UNKNOWN), f"HTTP status {http} without a gRPC status"
         if code == _OK:
-            return Unavailable(f"KurrentDB at {self._database.name} ended the subscription.")
+            return KurrentDBUnavailable(f"KurrentDB at {self._database.name} ended the subscription.")
         return self._database.failure("go on with the subscription", code, message, self._trailers())
 
     def _failure(self, code: int, message: str) -> SinkworkerError:
@@ -200,8 +202,8 @@ class LibcurlSubscription:
                 hint="Check tls and tlsCaFile in the URI.",
             )
         if not self._headers:
-            return Unavailable(f"KurrentDB at {self._database.name} did not answer: {said}.")
-        return Unavailable(f"The connection to KurrentDB at {self._database.name} was lost: {said}.")
+            return KurrentDBUnavailable(f"KurrentDB at {self._database.name} did not answer: {said}.")
+        return KurrentDBUnavailable(f"The connection to KurrentDB at {self._database.name} was lost: {said}.")
 
     def _trailers(self) -> tuple[tuple[str, str | bytes], ...]:
         values = self._headers.items()
