@@ -56,9 +56,9 @@ class KafkaUnavailable(Unavailable):
 
 
 class Full(Transient):
-    """There is no room for what was to be stored. The call changed nothing, and may be made again as it is."""
+    """There is no room in Redis for what was to be stored. The call changed nothing, and may be made again as it is."""
 
-    code = "full"
+    code = "redis-full"
 
 
 class Undeliverable(SinkworkerError):

@@ -18,7 +18,7 @@ A closed list, since libraries put things of their own into `extra` that belong 
 """
 
 QUIET = {
-    **dict.fromkeys(("kurrentdbclient", "httpx", "httpcore", "uvicorn.access", "asyncio"), logging.WARNING),
+    **dict.fromkeys(("kurrentdbclient", "httpx", "httpcore", "uvicorn.access", "asyncio", "kombu"), logging.WARNING),
     "sinkworker.librdkafka": logging.CRITICAL + 1,
 }
 """Libraries that narrate what only a developer wants, and from which level on they speak, unless ours is DEBUG.
@@ -36,6 +36,38 @@ def setup(level: str, role: str, *, stream: TextIO | None = None) -> None:
     root.setLevel(level)
     for name, quiet_level in QUIET.items():
         logging.getLogger(name).setLevel(logging.DEBUG if level == "DEBUG" else quiet_level)
+
+
+class Troubles:
+    """What one process, or one connector in it, waits for: each kind is said once, not at every attempt that meets it.
+
+    For one thread.
+    """
+
+    def __init__(self, log: logging.Logger, **fields: object) -> None:
+        self._log = log
+        self._fields = fields
+        self._kinds: set[str] = set()
+
+    def say(self, trouble: SinkworkerError, next_: str = "", *, level: int = logging.WARNING, **fields: object) -> bool:
+        """Log the error and what happens next, unless one of its code was said since all was well. Whether it was."""
+        if trouble.code in self._kinds:
+            return False
+        self._kinds.add(trouble.code)
+        self._log.log(level, "%s", f"{trouble} {next_}".strip(), extra={**self._fields, **fields})
+        return True
+
+    def over(self, sentence: str) -> bool:
+        """All is well: log the sentence if a trouble was said before. Whether one was."""
+        said = bool(self._kinds)
+        if said:
+            self._log.info("%s", sentence, extra=self._fields)
+        self.forget()
+        return said
+
+    def forget(self) -> None:
+        """All is well, and something else says so."""
+        self._kinds.clear()
 
 
 class LineFormatter(logging.Formatter):

@@ -114,7 +114,7 @@ def _set_up_logging(**_: Any) -> None:
     handlers = logging.getLogger().handlers
     if level != "DEBUG":
         for handler in handlers:
-            handler.addFilter(noise.OneLine())
+            handler.addFilter(noise.one_line)
     pool_log = get_logger()
     pool_log.handlers[:] = handlers  # it does not propagate
     pool_log.setLevel(level if level == "DEBUG" else logging.WARNING)

@@ -12,6 +12,8 @@ from celery.worker import consumer
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from tasks import noise
+
 log = logging.getLogger(__name__)
 
 RECONNECT_S = 1
@@ -26,7 +28,9 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no anno
         conn.ensure_connection = partial(
             conn.ensure_connection, interval_start=RECONNECT_S, interval_step=1, interval_max=LONGEST_RECONNECT_S
         )
-        return super().ensure_connected(conn)
+        connected = super().ensure_connected(conn)
+        noise.one_line.connected()
+        return connected
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **options)

@@ -16,21 +16,54 @@ EXITED = "Process %r pid:%r exited with %r"
 REPLACED = "%s (pid %s) died of %s; another one is started, and the lanes it held are delivered when its claims run out"
 
 
+NOT_ACKNOWLEDGED = "Couldn't ack %r, reason:%r"
+CONSUMER = "celery.worker.consumer.consumer"
+LOST = "consumer: Connection to broker lost."
+NOT_FOUND = "consumer: Cannot connect to"
+"""How what Celery's consumer says of a Redis that is away begins."""
+
+
 class OneLine(logging.Filter):
     """Takes the traceback from what a library logs when a server or a process went away.
 
     A record of ours keeps its traceback, and so does that of any other exception: somebody must find that bug.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._away = False
+
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.partition(".")[0] not in LIBRARIES:
             return True
+        if record.name == CONSUMER and self._repeats(record):
+            return False
         if record.msg == EXITED:
             record.msg = REPLACED
         error = record.exc_info[1] if record.exc_info else None
         error = getattr(error, "exc", error)  # of what a process of the pool raised, billiard logs a wrapping
         if isinstance(error, WorkerLostError) and record.name == "celery.worker.request":
             return False  # the task's side of what billiard has said
+        if record.msg == NOT_ACKNOWLEDGED:
+            return False  # the message's side of a lost connection, which the consumer tells
         if isinstance(error, (OSError, RedisError, OperationalError, WorkerLostError)):
             record.exc_info = None
         return True
+
+    def connected(self) -> None:
+        """Redis answers: that it is away will be news again."""
+        self._away = False
+
+    def _repeats(self, record: logging.LogRecord) -> bool:
+        """Whether it only says again, at the next attempt to connect, that Redis is away."""
+        text = record.getMessage()
+        if not text.startswith((LOST, NOT_FOUND)):
+            return False
+        repeats, self._away = self._away, True
+        what = "The connection to Redis was lost" if text.startswith(LOST) else text.splitlines()[0].rstrip(".")
+        record.msg, record.args = "%s. Tasks wait until it answers.", (what.removeprefix("consumer: "),)
+        return repeats
+
+
+one_line = OneLine()
+"""This process's."""

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 
+from sinkworker import logs
 from sinkworker.checkpoint.store import CheckpointStore
 from sinkworker.checkpoint.watch import Watch
 from sinkworker.config import Config
@@ -39,7 +40,7 @@ class Coordinator:
         self._registry = Registry(self._database)
         self._enqueue = enqueue
         self._watches: dict[str, Watch] = {}
-        self._trouble = ""
+        self._troubles = logs.Troubles(log)
 
     def run(self, stop: threading.Event) -> None:
         refreshed = reaped = float("-inf")
@@ -72,22 +73,15 @@ class Coordinator:
                 else:
                     watch.connector = connector
         except SinkworkerError as exc:
-            self._say(f"{exc} Checkpoints wait for it.")
+            self._troubles.say(exc, "Checkpoints wait for it.")
         else:
-            self._say("")
+            self._troubles.over("KurrentDB answers again")
 
     def _watch(self, connector: Connector) -> Watch:
         assert connector.generation is not None
         generation = connector.generation
         store = CheckpointStore(self._database, connector.id, generation.id, generation.start)
         return Watch(connector, RedisLedger(self._redis, connector.id, self._lease_ms), store, self._enqueue)
-
-    def _say(self, trouble: str) -> None:
-        if trouble and not self._trouble:
-            log.warning("%s", trouble)
-        elif self._trouble and not trouble:
-            log.info("KurrentDB answers again")
-        self._trouble = trouble
 
 
 def _is_live(connector: Connector) -> bool:

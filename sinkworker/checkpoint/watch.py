@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from sinkworker import logs
 from sinkworker.checkpoint.cadence import Cadence
 from sinkworker.checkpoint.store import Checkpoint, CheckpointStore
 from sinkworker.connectors import settings as connector_settings
@@ -32,7 +33,7 @@ class Watch:
         self._cadence = Cadence()
         self._checkpoint: Checkpoint | None = None
         self._quiet_until_s = 0.0
-        self._trouble = ""
+        self._troubles = logs.Troubles(log, connector=connector.id)
 
     def serves(self, connector: Connector) -> bool:
         """Whether it was made for this generation and these settings."""
@@ -57,11 +58,10 @@ class Watch:
         except SinkworkerError as exc:
             self._quiet_until_s = now_s + PATIENCE_S
             self._checkpoint = None  # an append's outcome may be unknown: read again
-            self._say(exc)
+            level = logging.WARNING if isinstance(exc, Transient) else logging.ERROR
+            self._troubles.say(exc, "Checkpoints wait for it.", level=level)
         else:
-            if self._trouble:
-                log.info("all is well again", extra={"connector": self.connector.id})
-            self._trouble = ""
+            self._troubles.over("checkpoints go on")
 
     def _vouches_for(self, watermark: Watermark) -> bool:
         """Whether the database knows of the watermark's generation (R3) and of its epoch.
@@ -85,17 +85,10 @@ class Watch:
 
     def _reap(self) -> None:
         reaped = self._ledger.reap()
-        for lane in reaped.expired:
-            log.warning(
-                "a worker fell silent: its lane goes to another", extra={"connector": self.connector.id, "lane": lane}
-            )
+        if reaped.expired:
+            lanes = ",".join(map(str, sorted(reaped.expired)))
+            fields = {"connector": self.connector.id, "lane": lanes}
+            log.warning("a worker fell silent: its lanes go to others", extra=fields)
         if reaped.epoch is not None:
             for activation in reaped.activations:
                 self._enqueue(self.connector.id, reaped.epoch, [activation])
-
-    def _say(self, exc: SinkworkerError) -> None:
-        if self._trouble == exc.code:
-            return
-        self._trouble = exc.code
-        level = logging.WARNING if isinstance(exc, Transient) else logging.ERROR
-        log.log(level, "%s Trying again until it works.", exc, extra={"connector": self.connector.id})

@@ -7,8 +7,9 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from sinkworker.crashpoints import CrashPoint, reach
@@ -151,11 +152,14 @@ class Delivery:
         outlet: Callable[[SettingsId], Outlet],
         bounds: Bounds,
         stopping: Callable[[], bool] = lambda: False,
+        fields: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
+        """`fields` are those of its log lines."""
         self._ledger = ledger
         self._outlet_for = outlet
         self._bounds = bounds
         self._stopping = stopping
+        self._fields = fields
         self._lanes: dict[LaneNumber, _HeldLane] = {}
         self._outlet: Outlet | None = None
         self.done = Delivered()
@@ -182,7 +186,7 @@ class Delivery:
             self._free_all(self._back_off_ms(), exc)
             raise
         except Exception as exc:
-            log.exception("a bug stops the connector")
+            log.exception("a bug stops the connector", extra=self._fields)
             reason = SinkworkerError(f"Unexpected {type(exc).__name__}: {exc}.")
             self._condemn_any(reason)  # P5: it would happen again and again
             raise reason from exc
@@ -417,7 +421,8 @@ class Delivery:
         self._tries += 1
         if self._tries > NO_PROGRESS_TRIES:
             raise _LetGo(Transient(str(refusal), code=refusal.error.name()), self._back_off_ms())
-        log.warning("%s The records in flight are sent again one by one.", refusal)
+        fields = {**self._fields, "lane": refusal.lane}
+        log.warning("%s The records in flight are sent again one by one.", refusal, extra=fields)
         outlet.discard()
         self._confirmations = 0
         self._careful = True

@@ -35,7 +35,14 @@ which the worker does nothing for other connectors."""
 class KafkaOutlet:
     """What a worker process keeps for one connector and its present settings."""
 
-    def __init__(self, connector_id: str, settings: SinkSettings, options: Mapping[str, Any], in_flight: int) -> None:
+    def __init__(
+        self,
+        connector_id: str,
+        settings: SinkSettings,
+        options: Mapping[str, Any],
+        in_flight: int,
+        answer_timeout_s: float,
+    ) -> None:
         self.in_flight_batches = 1 if settings.wait_for_broker_ack else in_flight
         self.failures = 0
         self._topic = settings.topic
@@ -45,6 +52,7 @@ class KafkaOutlet:
         by_content = settings.filter.type is FilterType.JSON_PATH
         self._query = jsonpath.Query(settings.filter.expression) if by_content else None
         self._producer: LaneProducer | None = None
+        self._answer_timeout_s = answer_timeout_s
         self._away: KafkaUnavailable | None = None
         self._away_until_s = 0.0
 
@@ -59,7 +67,7 @@ class KafkaOutlet:
         if self._away is not None and time.monotonic() < self._away_until_s:
             raise KafkaUnavailable(self._away.message, hint=self._away.hint)
         try:
-            return describe_topic(self._topic, self._options)
+            return describe_topic(self._topic, self._options, self._answer_timeout_s)
         except KafkaUnavailable as exc:
             self._away, self._away_until_s = exc, time.monotonic() + REMEMBERED_S
             raise
@@ -142,11 +150,17 @@ class Outlets:
     """The outlets of a worker process, one for each connector: that of other settings replaces it."""
 
     def __init__(
-        self, settings_of: Callable[[str, SettingsId], SinkSettings], in_flight: int, default_servers: str
+        self,
+        settings_of: Callable[[str, SettingsId], SinkSettings],
+        in_flight: int,
+        default_servers: str,
+        answer_timeout_s: float,
     ) -> None:
+        """`answer_timeout_s`: how long brokers may take to describe a topic, meanwhile nobody renews a claim."""
         self._settings_of = settings_of
         self._in_flight = in_flight
         self._default_servers = default_servers
+        self._answer_timeout_s = answer_timeout_s
         self._outlets: dict[str, tuple[SettingsId, KafkaOutlet]] = {}
 
     def get(self, connector_id: str, settings_id: SettingsId) -> KafkaOutlet:
@@ -158,7 +172,7 @@ class Outlets:
         if held is not None:
             held[1].close()
         options = settings.producer_options(connector_id, self._default_servers)
-        outlet = KafkaOutlet(connector_id, settings, options, self._in_flight)
+        outlet = KafkaOutlet(connector_id, settings, options, self._in_flight, self._answer_timeout_s)
         self._outlets[connector_id] = (settings_id, outlet)
         return outlet
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sinkworker import logs
 from sinkworker.config import Config
 from sinkworker.connectors import settings as connector_settings
 from sinkworker.connectors.registry import Registry
@@ -14,13 +15,16 @@ from sinkworker.connectors.settings import SinkSettings
 from sinkworker.database import Database
 from sinkworker.delivery.deliver import Bounds, Delivery
 from sinkworker.delivery.outlet import Outlets
-from sinkworker.errors import SinkworkerError, Stale, Unavailable
+from sinkworker.errors import SinkworkerError, Stale, Transient, Unavailable
 from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Activation, Enqueue
 from sinkworker.ledger.redis_ledger import RedisLedger
 from sinkworker.model import Epoch, SettingsId
 
 log = logging.getLogger(__name__)
+
+LONGEST_ANSWER_S = 5.0
+"""How long brokers may take to describe a topic, where the claims last that long."""
 
 
 class Worker:
@@ -37,7 +41,13 @@ class Worker:
         self._registry = Registry(self._database)
         self._lease_ms = int(config.claim_lease_s * 1000)
         self._ledgers: dict[str, RedisLedger] = {}
-        self._outlets = Outlets(self._settings_of, config.in_flight_batches, config.kafka_bootstrap_servers)
+        self._troubles: dict[str, tuple[Epoch, logs.Troubles]] = {}
+        self._outlets = Outlets(
+            self._settings_of,
+            config.in_flight_batches,
+            config.kafka_bootstrap_servers,
+            min(LONGEST_ANSWER_S, config.claim_lease_s / 2),
+        )
         self._bounds = Bounds(
             activation_s=config.activation_s,
             delivery_timeout_s=config.delivery_timeout_s,
@@ -54,13 +64,21 @@ class Worker:
         if ledger is None:
             ledger = self._ledgers[connector] = RedisLedger(self._redis, connector, self._lease_ms)
         delivery = Delivery(
-            ledger, lambda settings: self._outlets.get(connector, settings), self._bounds, self._stopping
+            ledger,
+            lambda settings: self._outlets.get(connector, settings),
+            self._bounds,
+            self._stopping,
+            {"connector": connector, "epoch": epoch},
         )
+        troubles = self._troubles_of(connector, epoch)
         try:
             delivery.run(epoch, activations)
         except SinkworkerError as exc:
-            log.warning("%s", exc, extra={"connector": connector, "epoch": epoch, "lane": _lanes(activations)})
+            troubles.say(exc, _what_next(exc), lane=_lanes(activations))
             raise
+        else:
+            if delivery.done.batches:
+                troubles.over("records are delivered again")
         finally:
             for again in delivery.done.again:
                 with contextlib.suppress(Unavailable):  # the reaper finds the lane waiting
@@ -72,12 +90,28 @@ class Worker:
         self._database.close()
         self._redis.close()
 
+    def _troubles_of(self, connector: str, epoch: Epoch) -> logs.Troubles:
+        """What was said of the connector in this epoch. In another it is news: a person may have started it again."""
+        known = self._troubles.get(connector)
+        if known is None or known[0] != epoch:
+            known = self._troubles[connector] = epoch, logs.Troubles(log, connector=connector, epoch=epoch)
+        return known[1]
+
     def _settings_of(self, connector_id: str, settings: SettingsId) -> SinkSettings:
         """The settings that the current tenure runs with. Raises Stale when the connector runs with others by now."""
         connector = self._registry.get(connector_id)
         if connector is None or connector.active_settings_id != settings:
             raise Stale(f"Connector {connector_id} no longer runs with these settings.")
         return connector_settings.parse(connector.active_settings)
+
+
+def _what_next(exc: SinkworkerError) -> str:
+    match exc:
+        case Transient():
+            return "Its lanes are tried again until it works."
+        case Stale():
+            return "Its lanes are let go."
+    return "The connector stops."
 
 
 def _lanes(activations: Sequence[Activation]) -> str:

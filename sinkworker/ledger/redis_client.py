@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import LockError
 from redis.retry import Retry
 
+from sinkworker import logs
 from sinkworker.config import Secret, without_password
 from sinkworker.errors import Misconfigured, SinkworkerError
 from sinkworker.ledger.redis_errors import translated
@@ -107,7 +108,7 @@ class Listener(threading.Thread):
         self._wake = wake
         self._changed = changed
         self._told_to_stop = stop
-        self._away = False
+        self._troubles = logs.Troubles(log)
 
     def run(self) -> None:
         while not self._told_to_stop.is_set():
@@ -115,17 +116,13 @@ class Listener(threading.Thread):
                 with translated():
                     self._listen()
             except SinkworkerError as exc:
-                if not self._away:
-                    log.warning("%s Connectors wait for it.", exc)
-                self._away = True
+                self._troubles.say(exc, "Connectors wait for it.")
                 self._told_to_stop.wait(RECONNECT_S)
 
     def _listen(self) -> None:
         with self._client.pubsub(ignore_subscribe_messages=True) as subscription:  # type: ignore[no-untyped-call]
             subscription.psubscribe(WAKE_PATTERN, CHANGED_CHANNEL)
-            if self._away:
-                log.info("Redis answers again")
-            self._away = False
+            self._troubles.over("Redis answers again")
             while not self._told_to_stop.is_set():
                 message = subscription.get_message(timeout=LISTEN_S)
                 if message is None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import uvicorn
 
+from sinkworker import logs
 from sinkworker.config import Config
 from sinkworker.connectors.registry import Registry
 from sinkworker.database import Database
@@ -38,6 +39,10 @@ class ApiServer:
         self._host, self._port = config.api_host, config.api_port
         self._redis = redis_client.connect(config.redis_url)
         self._database = Database(config.kurrentdb_uri)
+        self._probes: dict[str, Callable[[], object]] = {
+            "KurrentDB": self._database.head,
+            "Redis": lambda: redis_client.check(self._redis),
+        }
 
     def run(self, stop: threading.Event) -> None:
         """Raises Misconfigured when the address cannot be listened on."""
@@ -63,14 +68,14 @@ class ApiServer:
 
     def _watch(self, stop: threading.Event) -> None:
         """Say once what the API waits for, and once that it is back. Requests meanwhile are answered 503."""
-        said: list[str] = []
+        troubles = {name: logs.Troubles(log) for name in self._probes}
         while not stop.is_set():
-            down = self._unready()
-            if down and down != said:
-                log.warning("waiting for %s to answer", " and ".join(down))
-            elif said and not down:
-                log.info("every server answers again")
-            said = down
+            down = self._down()
+            for name, trouble in troubles.items():
+                if name in down:
+                    trouble.say(down[name], "Requests are answered 503 until it does.")
+                else:
+                    trouble.over(f"{name} answers again")
             stop.wait(LOOK_S)
 
     def _notify(self, connector_id: str) -> None:
@@ -78,16 +83,16 @@ class ApiServer:
             redis_client.poke(self._redis, connector_id)
 
     def _unready(self) -> list[str]:
-        probes: dict[str, Callable[[], object]] = {
-            "KurrentDB": self._database.head,
-            "Redis": lambda: redis_client.check(self._redis),
-        }
-        down = []
-        for name, probe in probes.items():
+        return list(self._down())
+
+    def _down(self) -> dict[str, SinkworkerError]:
+        """The servers that do not answer, and what they do instead."""
+        down = {}
+        for name, probe in self._probes.items():
             try:
                 probe()
-            except SinkworkerError:
-                down.append(name)
+            except SinkworkerError as exc:
+                down[name] = exc
         return down
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from typing import Protocol
 
+from sinkworker import logs
 from sinkworker.bell import SocketBell
 from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.errors import Restored, SinkworkerError, Stale, Transient
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 STAND_BY_S = 1.0
+STANDING_BY = "another scheduler runs the connector: standing by"
 STEADY_S = 5.0
 """An epoch that ends sooner is taken for the same trouble again: each takeover is an event in the database."""
 
@@ -51,7 +53,7 @@ class Runner(threading.Thread):
         self._id = connector_id
         self._told_to_stop = threading.Event()
         self._stood_by = False
-        self._trouble = ""
+        self._troubles = logs.Troubles(log, connector=connector_id)
 
     def stop(self) -> None:
         """End in order; the thread ends soon after."""
@@ -102,10 +104,9 @@ class Runner(threading.Thread):
 
     def _stand_by(self) -> None:
         """Another scheduler runs the connector. What makes it fail there is no reason to try the same here."""
+        if not self._troubles.over(STANDING_BY) and not self._stood_by:
+            log.info(STANDING_BY, extra={"connector": self._id})
         self._stood_by = True
-        if self._trouble != "standing-by":
-            self._trouble = "standing-by"
-            log.info("another scheduler runs the connector: standing by", extra={"connector": self._id})
 
     def _hold(self, connector: Connector) -> bool:
         tenure = ActiveTenure(self._means, self._id, self.bell)
@@ -119,7 +120,7 @@ class Runner(threading.Thread):
         tenure.take_over()
         try:
             tenure.begin()
-            self._trouble = ""
+            self._troubles.forget()  # it has said that it runs
             tenure.pump(self._told_to_stop)
         except (Transient, Stale):
             tenure.abandon()
@@ -173,19 +174,13 @@ class Runner(threading.Thread):
 
     def _say(self, exc: SinkworkerError) -> None:
         """Once for each kind of trouble, not once for each attempt."""
-        if exc.code == self._trouble:
-            return
-        self._trouble = exc.code
-        self._have_it_said(exc)
         if isinstance(exc, Stale):
-            log.info("the epoch is over (%s): taking over again", exc, extra={"connector": self._id})
-        else:
-            log.warning("%s Trying again until it works.", exc, extra={"connector": self._id})
+            self._troubles.say(exc, "The epoch is over: taking over again.", level=logging.INFO)
+        elif self._troubles.say(exc, "Trying again until it works."):
+            self._have_it_said(exc)
 
     def _have_it_said(self, exc: SinkworkerError) -> None:
         """By the connector itself, as far as the database answers: it is not running, and nobody can see why."""
-        if isinstance(exc, Stale):
-            return
         with contextlib.suppress(SinkworkerError):
             connector = self._means.registry.get(self._id)
             if connector is not None and not connector.deleted:

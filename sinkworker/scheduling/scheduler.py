@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 
-from sinkworker import process
+from sinkworker import logs, process
 from sinkworker.config import Config
 from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.connectors.registry import Registry
@@ -56,7 +56,7 @@ class Scheduler:
         """Activations that failed before or under this scheduler's eyes: only a new start runs them again here."""
         self._look = threading.Event()
         self._looked = False
-        self._trouble = ""
+        self._troubles = logs.Troubles(log)
 
     def run(self, stop: threading.Event) -> None:
         listener = redis_client.Listener(self._redis, self._wake, self._look.set, stop)
@@ -90,9 +90,9 @@ class Scheduler:
         try:
             connectors = self._registry.all()
         except SinkworkerError as exc:
-            self._say(str(exc))
+            self._troubles.say(exc, "Connectors are looked at again when it is back.")
             return
-        self._say("")
+        self._troubles.over("KurrentDB answers again")
         for runner in self._runners.values():
             runner.keep_lease()
         for connector in connectors:
@@ -145,10 +145,3 @@ class Scheduler:
             instance=self._instance,
         )
         return Runner(means, redis_client.Lease(self._redis, connector.id, LEASE_S), connector.id, connector.activation)
-
-    def _say(self, trouble: str) -> None:
-        if trouble and not self._trouble:
-            log.warning("%s Connectors are looked at again when it is back.", trouble)
-        elif self._trouble and not trouble:
-            log.info("KurrentDB answers again")
-        self._trouble = trouble

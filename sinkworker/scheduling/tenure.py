@@ -82,7 +82,8 @@ class ActiveTenure:
         """Batches that the ledger had no room for, and the frontier that goes with them."""
         self._beat = 0.0
         self._grouping = Grouping()
-        self._troubled = False
+        self._told = ""
+        """The code of the trouble that the connector says it waits for."""
         self._caught_up: Cursor | None = None
         """Where the lanes stood when the reader had caught up with the log, until that is a checkpoint."""
         self._taken = False
@@ -367,9 +368,7 @@ class ActiveTenure:
         except Full as exc:
             self._keep(batches, frontier, exc)
             return
-        if self._refused is not None:
-            log.info("there is room again", extra=self._fields())
-            self._refused = None
+        self._refused = None
         self._counter = survey.counter
         self._lanes.observe(survey)
         self._tell(survey.trouble)
@@ -393,23 +392,22 @@ class ActiveTenure:
             self._caught_up = None
 
     def _tell(self, trouble: str) -> None:
-        """Have the connector say what its workers wait for, and take it back when they go on."""
-        if bool(trouble) == self._troubled:
+        """Have the connector say what its records wait for, and take it back when they go on."""
+        reason = json.loads(trouble) if trouble else {"code": "", "message": ""}
+        if reason["code"] == self._told:
             return
         with contextlib.suppress(Unavailable):  # told at the next look
             if trouble:
-                reason = json.loads(trouble)
-                log.warning("%s Its records wait.", reason["message"], extra=self._fields())
                 self._means.registry.report_waiting(self._id, self.epoch, reason["code"], reason["message"])
+                log.warning("%s Its records wait.", reason["message"], extra=self._fields())
             else:
-                log.info("records are delivered again", extra=self._fields())
                 self._means.registry.report_running(self._id, self.epoch)
-            self._troubled = bool(trouble)
+                log.info("records are delivered again", extra=self._fields())
+            self._told = reason["code"]
 
     def _keep(self, batches: Sequence[Batch], frontier: Cursor, reason: Full) -> None:
         """Hold on to what there is no room for, and read no further (P6): workers make room as they acknowledge."""
-        if self._refused is None:
-            log.warning("%s Reading goes on when there is room.", reason, extra=self._fields())
+        self._tell(json.dumps({"code": reason.code, "message": str(reason)}))
         self._refused = (batches, frontier)
         self._bell.wait(IDLE_S)
 

@@ -77,7 +77,7 @@ def test_every_role_waits_for_servers_that_are_away_and_says_which(tmp_path: Pat
     away = {
         "scheduler": "KurrentDB at kdb://127.0.0.1:1?tls=false did not",
         "coordinator": "KurrentDB at kdb://127.0.0.1:1?tls=false did not",
-        "api": "waiting for KurrentDB and Redis to answer",
+        "api": "Redis does not answer: Error 111 connecting to 127.0.0.1:1",
         "worker": "Cannot connect to redis://:**@127.0.0.1:1/0",
         "flower": "Error 111 connecting to 127.0.0.1:1",
     }

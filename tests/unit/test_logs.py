@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from sinkworker import logs
-from sinkworker.errors import Misconfigured
+from sinkworker.errors import KurrentDBUnavailable, Misconfigured, RedisUnavailable
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +70,18 @@ def test_libraries_that_narrate_are_quiet_unless_debugging() -> None:
     stream = written()
     logging.getLogger("kurrentdbclient").info("chatter")
     assert stream.getvalue() == ""
+
+
+def test_each_kind_of_trouble_is_said_once_and_once_that_it_is_over() -> None:
+    stream = written()
+    troubles = logs.Troubles(logging.getLogger("x"), connector="loans")
+    for _ in range(2):
+        assert not troubles.over("well")
+        assert troubles.say(RedisUnavailable("No Redis."), "Waiting.", lane=3)
+        assert not troubles.say(RedisUnavailable("Still no Redis."), "Waiting.")
+        assert troubles.say(KurrentDBUnavailable("No database."))
+        assert not troubles.say(RedisUnavailable("Still no Redis."), "Waiting.")
+        assert troubles.over("well")
+    said = [line.split("scheduler ")[1] for line in stream.getvalue().splitlines()]
+    once = ["No Redis. Waiting. connector=loans lane=3", "No database. connector=loans", "well connector=loans"]
+    assert said == [*once, *once]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from billiard.exceptions import WorkerLostError
+from celery.worker.consumer import consumer
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from sinkworker.demo.processes import POOL_PROCESS_DIED
@@ -82,6 +83,30 @@ def test_a_lost_process_is_one_line() -> None:
     )
     assert noise.OneLine().filter(record)
     assert record.getMessage().startswith("P-1 (pid 7) died of signal 9")
+
+
+def test_a_lost_redis_is_one_line_however_often_it_is_tried() -> None:
+    one_line = noise.OneLine()
+    attempts = [
+        ("%s (%r)", (consumer.CONNECTION_RETRY, "gone")),
+        (consumer.CONNECTION_ERROR, ("redis://:**@r:1/0", "refused.", "Trying again in 1.00 second... (1/None)")),
+        (consumer.CONNECTION_ERROR, ("redis://:**@r:1/0", "refused.", "Trying again in 2.00 seconds... (2/None)")),
+    ]
+    for first, words in [
+        (0, "The connection to Redis was lost."),
+        (1, "Cannot connect to redis://:**@r:1/0: refused."),
+    ]:
+        records = [
+            logging.LogRecord(noise.CONSUMER, logging.ERROR, __file__, 1, *attempt, None)
+            for attempt in attempts[first:]
+        ]
+        assert [one_line.filter(record) for record in records] == [True, *[False] * (len(records) - 1)]
+        assert records[0].getMessage() == f"{words} Tasks wait until it answers."
+        one_line.connected()
+
+
+def test_a_task_that_cannot_be_acknowledged_is_not_said_beside_the_lost_connection() -> None:
+    assert logged("kombu.message", RedisConnectionError("gone"), noise.NOT_ACKNOWLEDGED) is None
 
 
 @pytest.mark.parametrize(
