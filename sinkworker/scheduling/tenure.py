@@ -417,7 +417,8 @@ class ActiveTenure:
             try:
                 self._means.enqueue(self._id, self.epoch, activations)
             except Unavailable as exc:
-                log.warning("%s The reaper sends the task again.", exc, extra=self._fields())
+                # The reaper sends the task again. A Redis that stays away is said by the next dispatch.
+                log.debug("%s", exc, extra=self._fields())
             reach(CrashPoint.ENQUEUED)
 
     # -- the end

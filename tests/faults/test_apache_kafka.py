@@ -9,6 +9,7 @@ import pytest
 
 from tests.apache_kafka import ApacheKafka, jars
 from tests.faults.test_crashes import outcome
+from tests.faults.test_operator import Logs
 from tests.processes import eventually
 from tests.system import Flow, System
 
@@ -55,7 +56,8 @@ def test_a_broker_that_is_restarted_in_order_loses_nothing(kafka: ApacheKafka, f
 
 
 @pytest.mark.long
-def test_a_broker_that_is_away_for_20_seconds_loses_nothing(kafka: ApacheKafka, flow: Flow) -> None:
+def test_a_broker_that_is_away_for_20_seconds_loses_nothing(kafka: ApacheKafka, system: System, flow: Flow) -> None:
+    logs = Logs(system.roles)
     kafka.stop()
     back_at = time.monotonic() + 20
     error = eventually(lambda: flow.connector.error)
@@ -64,3 +66,6 @@ def test_a_broker_that_is_away_for_20_seconds_loses_nothing(kafka: ApacheKafka, 
     outcome(flow)
     assert error is not None
     assert error.code == "kafka-unavailable"
+    for name in system.roles:
+        assert len(logs.troubles(name)) <= 1, logs.troubles(name)
+        assert not logs.said("Traceback", name)

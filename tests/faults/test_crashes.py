@@ -12,7 +12,7 @@ from sinkworker.connectors.lifecycle import State
 from sinkworker.crashpoints import CrashPoint
 from tests.oracle import Verdict
 from tests.processes import eventually
-from tests.system import BROKER, DATABASE, REDIS, Flow, Role, System
+from tests.system import DATABASE, REDIS, Flow, Role, System
 
 RECORDS = 5000
 
@@ -105,29 +105,6 @@ def test_a_redis_that_lost_everything_costs_no_record_and_no_connector(system: S
 def test_a_killed_server_that_comes_back_with_its_data_loses_nothing(system: System, flow: Flow, part: str) -> None:
     os.kill(system.part(part), signal.SIGKILL)
     outcome(flow)
-
-
-def test_a_broker_that_falls_silent_and_comes_back_costs_no_record_and_no_worker(system: System, flow: Flow) -> None:
-    broker, tracebacks = system.part(BROKER), _lines(system.workers, "Traceback")
-    silences = _lines(system.workers, "Kafka has not confirmed")
-    os.kill(broker, signal.SIGSTOP)
-    try:
-        # A worker with records on their way purges its producer; its next activation needs a new one.
-        eventually(lambda: _lines(system.workers, "Kafka has not confirmed") > silences, within_s=30)
-        error = eventually(lambda: flow.connector.error)
-        state = flow.connector.state
-    finally:
-        os.kill(broker, signal.SIGCONT)
-    assert error is not None
-    assert (state, error.code) == (State.RUNNING, "kafka-unavailable")
-    outcome(flow)
-    eventually(lambda: flow.connector.error is None)
-    assert _lines(system.workers, "Traceback") == tracebacks
-
-
-def _lines(roles: list[Role], text: str) -> int:
-    """How many lines of these roles' logs contain the text."""
-    return sum(text in line for role in roles for line in role.log.read_text().splitlines())
 
 
 def test_two_schedulers_at_once_do_no_harm(system: System, flow: Flow) -> None:
