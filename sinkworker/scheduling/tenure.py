@@ -154,7 +154,7 @@ class ActiveTenure:
             raise _restored(f"Redis knows of a later epoch than {self.epoch}") from None
 
     def _fields(self) -> dict[str, object]:
-        return {"connector": self._id, "epoch": self.epoch}
+        return {"connector": self._id, "epoch": self.epoch} if self.began else {"connector": self._id}
 
     def _opening_of(self, connector: Connector) -> tuple[Opening, Topic] | None:
         """The generation that this start needs, if any, and the topic that its layout follows."""

@@ -107,6 +107,18 @@ def test_a_killed_server_that_comes_back_with_its_data_loses_nothing(system: Sys
     outcome(flow)
 
 
+def test_a_scheduler_that_starts_while_the_broker_is_silent_goes_on_with_the_layout(system: System, flow: Flow) -> None:
+    scheduler, broker = system.roles["scheduler"], system.part(BROKER)
+    scheduler.kill()
+    os.kill(broker, signal.SIGSTOP)
+    try:
+        scheduler.start()
+        eventually(lambda: scheduler.said("goes on with the layout it has"), within_s=30)
+    finally:
+        os.kill(broker, signal.SIGCONT)
+    outcome(flow)
+
+
 def test_two_schedulers_at_once_do_no_harm(system: System, flow: Flow) -> None:
     second = system.another("scheduler", ["sinkworker", "scheduler"])
     second.start()
