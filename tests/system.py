@@ -174,7 +174,10 @@ class System:
         return pid
 
     def _is_ours(self, pid: int) -> bool:
-        return os.readlink(f"/proc/{pid}/cwd").startswith(str(self._folder))
+        try:
+            return os.readlink(f"/proc/{pid}/cwd").startswith(str(self._folder))
+        except OSError:
+            return False  # it has ended
 
     def arm(self, point: CrashPoint) -> Path:
         """Have the next process that comes there die; it takes the file away that is answered."""
@@ -182,10 +185,10 @@ class System:
         armed.touch()
         return armed
 
-    def topic(self, partitions: int = PARTITIONS) -> str:
+    def topic(self, partitions: int = PARTITIONS, config: dict[str, str] | None = None) -> str:
         """A new topic."""
         name = f"loans-{uuid.uuid4().hex[:8]}"
-        for created in self.admin.create_topics([NewTopic(name, partitions)]).values():
+        for created in self.admin.create_topics([NewTopic(name, partitions, config=config or {})]).values():
             created.result(10)
         return name
 
@@ -205,7 +208,7 @@ class Flow:
         self.topic = topic
         self.prefix = f"Loan{uuid.uuid4().hex[:8]}"
         self.id = f"sink-{self.prefix}"
-        self._appended = 0
+        self.appended = 0
         self.appending: threading.Thread | None = None
 
     def create(self, **settings: str) -> None:
@@ -247,15 +250,15 @@ class Flow:
         while left > 0:
             size = min(per_append, left)
             events = [self._event() for _ in range(size)]
-            stream = f"{self.prefix}-{self._appended // per_append % streams}"
+            stream = f"{self.prefix}-{self.appended // per_append % streams}"
             eventually(lambda stream=stream, events=events: self._try_append(stream, events), within_s=30)  # type: ignore[misc]
             left -= size
 
     def _event(self) -> NewEvent:
-        self._appended += 1
+        self.appended += 1
         return NewEvent(
             type="LoanRequested",
-            data=json.dumps({"number": self._appended, "applicant": "x" * 100}).encode(),
+            data=json.dumps({"number": self.appended, "applicant": "x" * 100}).encode(),
             metadata=b'{"tenant": "north"}',
         )
 

@@ -40,17 +40,28 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=2000
 num.network.threads=1
 num.io.threads=2
 """
 
 
+def missing() -> list[str]:
+    """The commands that it needs and that are not here."""
+    return [command for command in ("java", "mvn") if shutil.which(command) is None]
+
+
+def insisted() -> bool:
+    """Whether a test may do without it nowhere."""
+    return bool(os.environ.get(INSIST))
+
+
 def jars(folder: Path) -> Path:
     """A folder with Kafka and all it needs. Skips the test where Java or Maven is missing, or fails it if told to."""
-    missing = [command for command in ("java", "mvn") if shutil.which(command) is None]
-    if missing:
-        reason = f"Apache Kafka needs {' and '.join(missing)}, not found here"
-        if os.environ.get(INSIST):
+    if lacking := missing():
+        reason = f"Apache Kafka needs {' and '.join(lacking)}, not found here"
+        if insisted():
             pytest.fail(reason)
         pytest.skip(reason)
     command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", "-DincludeScope=runtime"]

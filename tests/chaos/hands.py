@@ -1,0 +1,182 @@
+"""What strikes a running system, and what sets it right again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
+
+from tests.apache_kafka import ApacheKafka
+from tests.chaos.plan import SERVERS, Fault, Kind
+from tests.processes import eventually
+from tests.system import BROKER, DATABASE, REDIS, Role, System
+
+STOP_WITHIN_S = 20.0
+BACK_WITHIN_S = 30.0
+PARTS = {"redis": (REDIS, "REDIS_URL"), "database": (DATABASE, "KURRENTDB_URI"), "broker": (BROKER, "")}
+
+
+class Hands:
+    """Does to a system what a plan says, one fault after the other, and keeps a diary."""
+
+    def __init__(self, system: System, kafka: ApacheKafka | None) -> None:
+        self.diary: list[tuple[float, str]] = []
+        """What was done, by monotonic time."""
+        self.strikes: list[tuple[float, Fault]] = []
+        self.outages: list[tuple[float, float]] = []
+        """From when until when a server was away."""
+        self.complaints: list[str] = []
+        self._system = system
+        self._kafka = kafka
+        self._paused: dict[str, list[int]] = {}
+        self._struck_at: dict[str, float] = {}
+        self._seconds: dict[str, Role] = {}
+        self._healing: dict[str, threading.Thread] = {}
+        """What sees to it that a target comes back, which may take longer than its fault; other faults go on."""
+        self._down: set[str] = set()
+        """Roles that were ended here and are not started again yet."""
+
+    def strike(self, fault: Fault) -> None:
+        self._look_after_roles()
+        self._await_healed(SERVERS if fault.target in SERVERS else [fault.target])
+        now = time.monotonic()
+        self.strikes.append((now, fault))
+        self._note(str(fault))
+        self._struck_at[fault.target] = now
+        if fault.target in SERVERS:
+            self._strike_server(fault)
+        else:
+            self._strike_role(fault)
+
+    def heal(self, fault: Fault) -> None:
+        healing = threading.Thread(target=self._heal, args=(fault,))
+        self._healing[fault.target] = healing
+        healing.start()
+
+    def _heal(self, fault: Fault) -> None:
+        if fault.target in SERVERS:
+            self._heal_server(fault)
+            self.outages.append((self._struck_at[fault.target], time.monotonic()))
+        else:
+            self._heal_role(fault)
+        self._note(f"          over: {fault.kind} {fault.target}")
+
+    def _await_healed(self, targets: Iterable[str]) -> None:
+        for target in targets:
+            if target in self._healing:
+                self._healing.pop(target).join()
+
+    def finish(self) -> None:
+        """Until everything that was struck is back, and no role has ended by itself."""
+        self._await_healed(list(self._healing))
+        self._look_after_roles()
+
+    # -- roles
+
+    def _strike_role(self, fault: Fault) -> None:
+        if fault.kind is Kind.RUN:
+            second = self._system.another(fault.target.replace(" ", "-"), ["sinkworker", fault.target.split()[-1]])
+            self._seconds[fault.target] = second
+            second.start()
+            return
+        role = self._system.roles[fault.target]
+        match fault.kind:
+            case Kind.KILL:
+                self._down.add(role.name)
+                role.kill()
+            case Kind.KILL_CHILD:
+                eventually(role.ready, within_s=BACK_WITHIN_S)  # Celery gives up where its first child dies before that
+                _signal(role.children(), signal.SIGKILL)
+            case Kind.STOP:
+                self._down.add(role.name)
+                role.signal(signal.SIGTERM)
+            case Kind.PAUSE:
+                self._paused[fault.target] = role.children() or [role.pid]
+                _signal(self._paused[fault.target], signal.SIGSTOP)
+
+    def _heal_role(self, fault: Fault) -> None:
+        if fault.kind is Kind.RUN:
+            self._seconds.pop(fault.target).kill()
+            return
+        role = self._system.roles[fault.target]
+        match fault.kind:
+            case Kind.KILL:
+                role.start()
+            case Kind.STOP:
+                eventually(lambda: not role.alive, within_s=2 * BACK_WITHIN_S)
+                took_s = time.monotonic() - self._struck_at[fault.target]
+                if took_s > max(STOP_WITHIN_S, fault.lasts_s + 1):
+                    self.complaints.append(f"{role.name} took {took_s:.1f} s to stop")
+                role.start()
+            case Kind.PAUSE:
+                _signal(self._paused.pop(fault.target), signal.SIGCONT)
+        self._down.discard(role.name)
+
+    def _look_after_roles(self) -> None:
+        """A role that ended though nobody ended it is a finding, and is started again."""
+        for name, role in self._system.roles.items():
+            if not role.alive and name not in self._down:
+                self.complaints.append(f"{name} ended by itself")
+                role.start()
+
+    # -- servers
+
+    def _strike_server(self, fault: Fault) -> None:
+        if fault.target == "broker" and self._kafka is not None:
+            match fault.kind:
+                case Kind.KILL:
+                    self._kafka.kill()
+                case Kind.STOP:
+                    self._kafka.stop()
+                case Kind.PAUSE:
+                    os.kill(self._kafka.pid, signal.SIGSTOP)
+            return
+        if fault.kind in (Kind.FLUSH, Kind.LOSE):
+            self._system.redis.flushall()
+        if fault.kind is Kind.FLUSH:
+            return
+        pid = self._system.part(PARTS[fault.target][0])
+        if fault.kind is Kind.PAUSE:
+            self._paused[fault.target] = [pid]
+            os.kill(pid, signal.SIGSTOP)
+        else:
+            self._system.local.signal(signal.SIGSTOP)  # or it would be started again at once
+            os.kill(pid, signal.SIGKILL)
+
+    def _heal_server(self, fault: Fault) -> None:
+        if fault.target == "broker" and self._kafka is not None:
+            if fault.kind is Kind.PAUSE:
+                os.kill(self._kafka.pid, signal.SIGCONT)
+            else:
+                self._kafka.start()
+        elif fault.kind is Kind.PAUSE:
+            _signal(self._paused.pop(fault.target), signal.SIGCONT)
+        elif fault.kind is not Kind.FLUSH:
+            self._system.local.signal(signal.SIGCONT)
+            address = self._system.addresses[PARTS[fault.target][1]]
+            eventually(lambda: _listens(address), within_s=BACK_WITHIN_S)
+
+    def _note(self, what: str) -> None:
+        self.diary.append((time.monotonic(), what))
+
+
+def _signal(pids: Sequence[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _listens(address: str) -> bool:
+    parts = urlsplit(address)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    try:
+        with socket.create_connection((parts.hostname, parts.port), timeout=1):
+            return True
+    except OSError:
+        return False

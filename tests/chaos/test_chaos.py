@@ -1,0 +1,296 @@
+"""Everything that can die dies at random moments under a steady load: P1, P2, P3, P6 and P7 hold, and it goes on soon.
+
+pytest -m chaos --seed 7 --minutes 10
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from sinkworker.config import Config
+from sinkworker.connectors.lifecycle import State
+from tests.apache_kafka import ApacheKafka, insisted, jars, missing
+from tests.chaos import findings
+from tests.chaos.hands import Hands
+from tests.chaos.plan import SERVERS, WORKERS, Fault, Kind, plan
+from tests.chaos.witness import Arrival, Arrivals, Sampler, SeenCheckpoint
+from tests.oracle import consume, judge
+from tests.processes import eventually
+from tests.system import PARTITIONS, Flow, System
+
+EVENTS_PER_S = 150
+EVENTS_PER_APPEND = 5
+STREAMS = 50
+BATCH_RECORDS = 50
+AUTOCOMMIT_MS = 300
+
+STANDSTILL_S = 15.0
+RECOVERED_WITHIN_S = 60.0
+WITHOUT_ERROR_WITHIN_S = 15.0
+ALLOWED_MEMORY = 200 * 1024**2 + 2 * Config().in_flight_bytes
+"""P6: what a process has by itself, and what may be undelivered, once as it came and once as it goes."""
+
+SETTINGS = {
+    "SINKWORKER_CLAIM_LEASE_S": Config().claim_lease_s,
+    "SINKWORKER_ACTIVATION_S": Config().activation_s,
+    "SINKWORKER_DELIVERY_TIMEOUT_S": Config().delivery_timeout_s,
+    "SINKWORKER_BATCH_RECORDS": BATCH_RECORDS,
+}
+"""As they come, so that what is measured is what a user meets; but for batches, of which there are to be many."""
+
+IN_FLIGHT_RECORDS = PARTITIONS * Config().in_flight_batches * BATCH_RECORDS
+"""P3: the most of one connector that all workers together may have produced and not acknowledged."""
+
+EVERYTHING = {
+    "subscription:filter:scope": "",
+    "subscription:filter:filterType": "",
+    "subscription:filter:expression": "",
+}
+
+
+class Load(threading.Thread):
+    """Appends at a steady rate, and notes when how much had been appended."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__(name="load", daemon=True)
+        self.appends: list[tuple[float, int]] = [(time.monotonic(), 0)]
+        self._flow = flow
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        due = time.monotonic()
+        while not self._done.wait(max(0.0, due - time.monotonic())):
+            self._flow.append(EVENTS_PER_APPEND, streams=STREAMS, per_append=EVENTS_PER_APPEND)
+            self.appends.append((time.monotonic(), self._flow.appended))
+            due = max(due + EVENTS_PER_APPEND / EVENTS_PER_S, time.monotonic() - 1)
+
+    def stop(self) -> None:
+        self._done.set()
+        self.join()
+
+
+@pytest.fixture
+def kafka(tmp_path: Path) -> Iterator[ApacheKafka | None]:
+    """Apache Kafka, which can be killed with its data; None where it is not to be had and nobody insists."""
+    if missing() and not insisted():
+        yield None
+        return
+    folder = tmp_path / "apache-kafka"
+    folder.mkdir()
+    broker = ApacheKafka(folder, jars(folder / "jars"))
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.kill()
+
+
+@pytest.fixture
+def system(tmp_path: Path, kafka: ApacheKafka | None) -> Iterator[System]:
+    folder = tmp_path / "system"
+    folder.mkdir()
+    environ = {name: str(value) for name, value in SETTINGS.items()}
+    if kafka is not None:
+        environ["KAFKA_BOOTSTRAP_SERVERS"] = kafka.servers
+    with System(folder, workers=WORKERS, **environ) as running:
+        try:
+            yield running
+        finally:
+            running.local.signal(signal.SIGCONT)  # a run that was broken off may have left it stopped
+
+
+class Run:
+    """One run: its load, its faults, what was seen of it, and what that amounts to."""
+
+    def __init__(self, system: System, kafka: ApacheKafka | None) -> None:
+        self._system = system
+        # Then the topic itself says when a record came; else only when it was given to the producer.
+        config = {"message.timestamp.type": "LogAppendTime"} if kafka is not None else None
+        self.flows = [Flow(system, system.topic(config=config)) for _ in range(2)]
+        one, everything = self.flows
+        everything.prefix = one.prefix
+        one.create(**{"autocommit:interval": str(AUTOCOMMIT_MS)})
+        everything.create(**{"autocommit:interval": str(AUTOCOMMIT_MS)}, **EVERYTHING)
+        self.arrivals = [Arrivals(system.servers, flow.topic, PARTITIONS) for flow in self.flows]
+        self.sampler = Sampler(system.addresses["KURRENTDB_URI"], self.flows, self._processes)
+        self.load = Load(one)
+        self.hands = Hands(system, kafka)
+        self._epoch_s = time.time() - time.monotonic()
+        self.violations: list[str] = []
+        self.told: list[str] = []
+
+    def _processes(self) -> dict[str, int]:
+        found = {name: role.pid for name, role in self._system.roles.items()}
+        for worker in self._system.workers:
+            found |= {f"{worker.name}'s child": child for child in worker.children()}
+        return found
+
+    def go(self, faults: list[Fault], seconds: float) -> None:
+        for flow in self.flows:
+            flow.start()
+        for thread in (*self.arrivals, self.sampler, self.load):
+            thread.start()
+        eventually(lambda: all(flow.position > 0 for flow in self.flows), within_s=30)
+        self.began = time.monotonic()
+        strikes = [(fault.at_s, number, self.hands.strike) for number, fault in enumerate(faults)]
+        heals = [(min(fault.ends_s, seconds), number, self.hands.heal) for number, fault in enumerate(faults)]
+        for at_s, number, act in sorted([*strikes, *heals], key=lambda action: (action[0], action[1])):
+            time.sleep(max(0.0, self.began + at_s - time.monotonic()))
+            act(faults[number])
+        time.sleep(max(0.0, self.began + seconds - time.monotonic()))
+        self._settle()
+
+    def _settle(self) -> None:
+        """No more faults: what was appended arrives, and the connectors say that all is well."""
+        self.load.stop()
+        self.hands.finish()
+        log = eventually(self.flows[0].log, within_s=30)
+        end = log[-1].commit_position
+        assert end is not None
+        for flow in self.flows:
+            with self._noting(f"{flow.id} has not come to the end of the log"):
+                eventually(lambda flow=flow: flow.position >= end, within_s=RECOVERED_WITHIN_S)  # type: ignore[misc]
+            with self._noting(f"{flow.id} does not say that it runs without trouble"):
+                eventually(lambda flow=flow: _is_well(flow), within_s=WITHOUT_ERROR_WITHIN_S)  # type: ignore[misc]
+        for flow, arrivals in zip(self.flows, self.arrivals, strict=True):
+            messages = consume(self._system.servers, flow.topic)
+            arrivals.stop(len(messages))
+            verdict = judge(log, messages)
+            self._check(verdict.holds, f"{flow.id}: {verdict}")
+            self._judge(flow, arrivals, log)
+        self.sampler.stop()
+        self._judge_memory()
+        self.violations += self.hands.complaints
+
+    @contextlib.contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except AssertionError as exc:
+            self.violations.append(f"{what}: {exc}")
+
+    def _check(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            self.violations.append(otherwise)
+
+    def _judge(self, flow: Flow, arrivals: Arrivals, log: Sequence[findings.Logged]) -> None:
+        firsts = findings.first_occurrences(arrivals.seen)
+        checkpoints = list(self.sampler.checkpoints[flow.id].values())
+        self.told.append(f"{flow.id}: {len(firsts)} records, {len(checkpoints)} checkpoints seen")
+        self._check(bool(checkpoints), f"{flow.id}: no checkpoint was seen")
+        for each in findings.premature(checkpoints, firsts, log):
+            self.violations.append(f"{flow.id}: a checkpoint passed a record that was not in the topic yet: {each}")
+        for each in findings.backward(checkpoints):
+            self.violations.append(f"{flow.id}: a checkpoint went back: {each}")
+        self._judge_repeats(flow, arrivals.seen, checkpoints)
+        self._judge_standstill(flow, firsts)
+
+    def _judge_repeats(self, flow: Flow, arrivals: Sequence[Arrival], checkpoints: Sequence[SeenCheckpoint]) -> None:
+        """P3: what was in flight, for each crash, and what was not in a checkpoint, where Redis lost all."""
+        strikes = self.hands.strikes
+        losses = [
+            (at, findings.last_checkpoint(checkpoints, at + self._epoch_s))
+            for at, fault in strikes
+            if fault.kind in (Kind.FLUSH, Kind.LOSE)
+        ]
+        lost, others = findings.repeats(arrivals, losses)
+        after = findings.by_moment([at for at, _ in strikes], (each.at for each in others))
+        by_kind: Counter[str] = Counter({"Redis lost them": len(lost)} if lost else {})
+        for number, count in after.items():
+            fault = strikes[number][1] if number >= 0 else None
+            by_kind["no fault" if fault is None else f"{fault.kind} {fault.target}"] += count
+        crashes = sum(fault.kind is not Kind.STOP for _, fault in strikes)
+        most = max(after.values(), default=0)
+        repeated = len(lost) + len(others)
+        told = ", ".join(f"{count} after {name}" for name, count in by_kind.most_common())
+        self.told.append(f"  duplicates: {repeated}, {repeated / max(1, crashes):.1f} per crash ({told or 'none'})")
+        self._check(after[-1] == 0, f"{flow.id}: {after[-1]} duplicates before the first fault")
+        self._check(
+            most <= IN_FLIGHT_RECORDS,
+            f"{flow.id}: {most} duplicates after one fault, more than the {IN_FLIGHT_RECORDS} that may be in flight",
+        )
+
+    def _judge_standstill(self, flow: Flow, firsts: list[Arrival]) -> None:
+        outages = sorted(self.hands.outages)
+        whole = findings.longest_standstill(firsts, self.load.appends, outages)
+        self.told.append(f"  longest standstill: {whole.seconds:.1f} s, {self._followed(whole)}")
+        self._check(
+            whole.seconds <= STANDSTILL_S,
+            f"{flow.id}: stood still for {whole.seconds:.1f} s, {self._followed(whole)}",
+        )
+        until = self.load.appends[-1][0]
+        lanes = [
+            findings.longest_silence([each for each in firsts if each.partition == number], until, outages)
+            for number in range(PARTITIONS)
+        ]
+        lane = max(lanes)
+        self.told.append(f"  of a single partition: {lane.seconds:.1f} s, {self._followed(lane)}")
+        crashes = sum(
+            lane.since <= at <= lane.since + lane.seconds and fault.target not in SERVERS
+            for at, fault in self.hands.strikes
+        )
+        self._check(
+            lane.seconds <= STANDSTILL_S * max(1, crashes),
+            f"{flow.id}: a partition stood still for {lane.seconds:.1f} s, {crashes} crashes, {self._followed(lane)}",
+        )
+
+    def _followed(self, standstill: findings.Standstill) -> str:
+        before = [fault for at, fault in self.hands.strikes if at <= standstill.since + 0.5]
+        at_s = standstill.since - self.began
+        return f"from {at_s:.1f} s, after {before[-1] if before else 'no fault'}"
+
+    def _judge_memory(self) -> None:
+        peaks = sorted(self.sampler.peak_bytes.items())
+        self.told.append("memory: " + ", ".join(f"{name} {peak / 1024**2:.0f} MiB" for name, peak in peaks))
+        for name, peak in peaks:
+            self._check(peak <= ALLOWED_MEMORY, f"{name} took {peak / 1024**2:.0f} MiB (P6)")
+
+    def diary(self) -> str:
+        return "\n".join(f"{at - self.began:6.1f} s  {what}" for at, what in self.hands.diary)
+
+
+def _is_well(flow: Flow) -> bool:
+    connector = flow.connector
+    return connector.state is State.RUNNING and connector.error is None
+
+
+@pytest.mark.chaos
+def test_random_faults_under_load_break_no_promise(
+    system: System,
+    kafka: ApacheKafka | None,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seed = request.config.getoption("--seed")
+    if seed is None:
+        seed = random.SystemRandom().randrange(1_000_000)
+    minutes = request.config.getoption("--minutes")
+    broker = "the embedded broker, which is only paused" if kafka is None else "Apache Kafka"
+    heading = f"chaos: --seed {seed} --minutes {minutes:g}, with {broker}"
+    with capsys.disabled():
+        print(f"\n{heading}")
+    faults = plan(seed, minutes * 60, broker_keeps_data=kafka is not None)
+    run = Run(system, kafka)
+    try:
+        run.go(faults, minutes * 60)
+    except BaseException:
+        with capsys.disabled():
+            print(f"{heading}: broken off\n{run.diary()}\nlogs: {tmp_path}")
+        raise
+    by_kind = Counter(f"{fault.kind} {fault.target}" for fault in faults)
+    struck = ", ".join(f"{count} {name}" for name, count in sorted(by_kind.items()))
+    report = "\n".join([heading, f"{len(faults)} faults: {struck}", *run.told])
+    (tmp_path / "report.txt").write_text(f"{report}\n{run.diary()}\n", encoding="utf-8")
+    with capsys.disabled():
+        print(report)
+    assert not run.violations, "\n".join([*run.violations, report, run.diary(), f"logs: {tmp_path}"])
