@@ -59,11 +59,14 @@ class Hands:
         healing.start()
 
     def _heal(self, fault: Fault) -> None:
-        if fault.target in SERVERS:
-            self._heal_server(fault)
-            self.outages.append((self._struck_at[fault.target], time.monotonic()))
-        else:
-            self._heal_role(fault)
+        try:
+            if fault.target in SERVERS:
+                self._heal_server(fault)
+                self.outages.append((self._struck_at[fault.target], time.monotonic()))
+            else:
+                self._heal_role(fault)
+        except AssertionError as exc:
+            self.complaints.append(f"not healed: {fault}: {exc}")
         self._note(f"          over: {fault.kind} {fault.target}")
 
     def _await_healed(self, targets: Iterable[str]) -> None:

@@ -151,6 +151,7 @@ class Run:
 
     def _settle(self) -> None:
         """No more faults: what was appended arrives, and the connectors say that all is well."""
+        self._check(self.load.is_alive(), "the load ended early: the database took no events for 30 s")
         self.load.stop()
         self.hands.finish()
         log = eventually(self.flows[0].log, within_s=30)
