@@ -12,7 +12,7 @@ from sinkworker.connectors.lifecycle import State
 from sinkworker.crashpoints import CrashPoint
 from tests.oracle import Verdict
 from tests.processes import eventually
-from tests.system import DATABASE, REDIS, Flow, Role, System
+from tests.system import BROKER, DATABASE, REDIS, Flow, Role, System
 
 RECORDS = 5000
 
