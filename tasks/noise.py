@@ -6,6 +6,7 @@ import logging
 
 from billiard.exceptions import WorkerLostError
 from kombu.exceptions import OperationalError
+from kombu.transport.virtual.base import W_NO_CONSUMERS
 from redis.exceptions import RedisError
 
 LIBRARIES = ("celery", "kombu", "multiprocessing")
@@ -16,7 +17,9 @@ EXITED = "Process %r pid:%r exited with %r"
 REPLACED = "%s (pid %s) died of %s; another one is started, and the lanes it held are delivered when its claims run out"
 
 
-NOT_ACKNOWLEDGED = "Couldn't ack %r, reason:%r"
+NO_NEWS = ("Couldn't ack %r, reason:%r", W_NO_CONSUMERS)
+"""The message's side of a lost connection, which the consumer tells, and of a stop: it goes back to the queue."""
+
 CONSUMER = "celery.worker.consumer.consumer"
 LOST = "consumer: Connection to broker lost."
 NOT_FOUND = "consumer: Cannot connect to"
@@ -44,8 +47,8 @@ class OneLine(logging.Filter):
         error = getattr(error, "exc", error)  # of what a process of the pool raised, billiard logs a wrapping
         if isinstance(error, WorkerLostError) and record.name == "celery.worker.request":
             return False  # the task's side of what billiard has said
-        if record.msg == NOT_ACKNOWLEDGED:
-            return False  # the message's side of a lost connection, which the consumer tells
+        if record.msg in NO_NEWS:
+            return False
         if isinstance(error, (OSError, RedisError, OperationalError, WorkerLostError)):
             record.exc_info = None
         return True

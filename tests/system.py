@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import redis
@@ -100,8 +100,12 @@ class Role:
 
     def stop(self, timeout_s: float = 20.0) -> int:
         """SIGTERM, and the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(timeout_s)
+
+    def wait(self, timeout_s: float) -> int:
+        """The exit code, once it has ended."""
         assert self._process is not None
-        self._process.terminate()
         return self._process.wait(timeout_s)
 
     def destroy(self) -> None:
@@ -273,6 +277,24 @@ class Flow:
         thread = threading.Thread(target=self.append, args=(count,), kwargs=options, daemon=True)
         thread.start()
         return thread
+
+    @contextlib.contextmanager
+    def load(self, *, records: int = 20, pause_s: float = 0.01) -> Iterator[None]:
+        """Inside, so many records keep arriving after each pause, and some are delivered when it begins."""
+        stop = threading.Event()
+
+        def append() -> None:
+            while not stop.wait(pause_s):
+                self.append(records, streams=100)  # so many that every lane has some
+
+        appending = threading.Thread(target=append, daemon=True)
+        appending.start()
+        try:
+            eventually(lambda: self.position > 0)
+            yield
+        finally:
+            stop.set()
+            appending.join()
 
     def log(self) -> list[RecordedEvent]:
         """The connector's records as the database has them, in the order of the log; none while it is away."""

@@ -12,7 +12,7 @@ from sinkworker.connectors.lifecycle import State
 from sinkworker.crashpoints import CrashPoint
 from tests.oracle import Verdict
 from tests.processes import eventually
-from tests.system import BROKER, DATABASE, REDIS, Flow, Role, System
+from tests.system import BROKER, DATABASE, REDIS, Flow, System
 
 RECORDS = 5000
 
@@ -132,15 +132,3 @@ def test_a_copy_of_every_task_does_no_harm(system: System, flow: Flow) -> None:
     for message in system.redis.lrange("sinkworker", 0, -1):
         system.redis.lpush("sinkworker", message)
     outcome(flow)
-
-
-@pytest.mark.parametrize("name", ["scheduler", "worker"])
-def test_a_rolling_restart_repeats_nothing(system: System, flow: Flow, name: str) -> None:
-    for role in _all(system, name):
-        assert role.stop() == 0
-        role.start()
-    assert outcome(flow).duplicates == 0  # P3
-
-
-def _all(system: System, name: str) -> list[Role]:
-    return [role for each, role in system.roles.items() if each.startswith(name)]

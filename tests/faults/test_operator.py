@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -55,19 +54,9 @@ def roles(system: System) -> Iterator[dict[str, Role]]:
 @pytest.fixture(scope="module")
 def flow(system: System) -> Iterator[Flow]:
     """A connector whose records keep coming. In the end, all that happened to it is judged."""
-    flow, stop = system.flow(), threading.Event()
-
-    def append() -> None:
-        while not stop.wait(0.02):
-            flow.append(20)
-
-    appending = threading.Thread(target=append)
-    appending.start()
-    try:
+    flow = system.flow()
+    with flow.load(pause_s=0.02):
         yield flow
-    finally:
-        stop.set()
-        appending.join()
     verdict = flow.delivered()
     assert verdict.holds, verdict
 
@@ -197,7 +186,7 @@ def test_kurrentdb(
 
 
 def test_killed_processes(system: System, logs: Logs) -> None:
-    (child,) = system.roles["worker-0"].children()
+    (child,) = eventually(system.roles["worker-0"].children)
     os.kill(child, signal.SIGKILL)
     eventually(lambda: logs.said("another one is started", "worker-0"))
     for name in ("scheduler", "coordinator", "worker-1"):

@@ -105,8 +105,9 @@ def test_a_lost_redis_is_one_line_however_often_it_is_tried() -> None:
         one_line.connected()
 
 
-def test_a_task_that_cannot_be_acknowledged_is_not_said_beside_the_lost_connection() -> None:
-    assert logged("kombu.message", RedisConnectionError("gone"), noise.NOT_ACKNOWLEDGED) is None
+@pytest.mark.parametrize("message", noise.NO_NEWS)
+def test_what_becomes_of_a_single_message_is_not_said_beside_a_lost_connection_or_a_stop(message: str) -> None:
+    assert logged("kombu.message", RedisConnectionError("gone"), message) is None
 
 
 @pytest.mark.parametrize(

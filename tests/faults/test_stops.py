@@ -1,0 +1,82 @@
+"""Stops in order under load, with a backlog and records that keep arriving: nothing missing, nothing twice (P1, P3)."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.processes import eventually
+from tests.system import Flow, Role, System
+
+BACKLOG = 5000
+STOPS_WITHIN_S = 20.0
+LONG = pytest.mark.long
+
+
+@pytest.fixture
+def flow(system: System) -> Iterator[Flow]:
+    """A connector that begins with a backlog."""
+    flow = Flow(system, system.topic())
+    flow.create()
+    flow.append(BACKLOG, per_append=250)
+    flow.start()
+    yield flow
+    flow.stop()
+
+
+def again(system: System, roles: list[Role]) -> None:
+    for role in roles:
+        role.start()
+    for worker in system.workers:
+        eventually(worker.ready, within_s=30)
+
+
+def nothing_twice(flow: Flow) -> None:
+    verdict = flow.delivered()
+    assert verdict.holds, verdict
+    assert verdict.duplicates == 0  # P3
+
+
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [
+        ("scheduler", 1),
+        ("coordinator", 1),
+        ("worker", 1),
+        pytest.param("scheduler", 5, marks=LONG),
+        pytest.param("coordinator", 5, marks=LONG),
+        pytest.param("worker", 5, marks=LONG),
+        pytest.param("", 5, marks=LONG),
+    ],
+)
+def test_a_rolling_restart_repeats_nothing(system: System, flow: Flow, name: str, times: int) -> None:
+    """One process after the other: of one role, or of all."""
+    with flow.load():
+        for _ in range(times):
+            for role in [role for each, role in system.roles.items() if each.startswith(name)]:
+                assert role.stop(STOPS_WITHIN_S) == 0
+                again(system, [role])
+            before = flow.position
+            eventually(lambda: flow.position > before, within_s=30)  # noqa: B023
+    nothing_twice(flow)
+
+
+@pytest.mark.parametrize(
+    ("number", "times"),
+    [(signal.SIGTERM, 1), pytest.param(signal.SIGTERM, 5, marks=LONG), pytest.param(signal.SIGINT, 5, marks=LONG)],
+)
+def test_a_stop_of_everything_at_once_repeats_nothing(
+    system: System, flow: Flow, number: signal.Signals, times: int
+) -> None:
+    roles = list(system.roles.values())
+    with flow.load():
+        for _ in range(times):
+            for role in roles:
+                role.signal(number)
+            assert [role.wait(STOPS_WITHIN_S) for role in roles] == [0] * len(roles)
+            again(system, roles)
+            before = flow.position
+            eventually(lambda: flow.position > before, within_s=30)  # noqa: B023
+    nothing_twice(flow)
