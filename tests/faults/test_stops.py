@@ -63,16 +63,12 @@ def test_a_rolling_restart_repeats_nothing(system: System, flow: Flow, name: str
     nothing_twice(flow)
 
 
-@pytest.mark.parametrize(
-    ("number", "times"),
-    [(signal.SIGTERM, 1), pytest.param(signal.SIGTERM, 5, marks=LONG), pytest.param(signal.SIGINT, 5, marks=LONG)],
-)
-def test_a_stop_of_everything_at_once_repeats_nothing(
-    system: System, flow: Flow, number: signal.Signals, times: int
-) -> None:
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_of_everything_at_once_repeats_nothing(system: System, flow: Flow, number: signal.Signals) -> None:
     roles = list(system.roles.values())
     with flow.load():
-        for _ in range(times):
+        for _ in range(5):
             for role in roles:
                 role.signal(number)
             assert [role.wait(STOPS_WITHIN_S) for role in roles] == [0] * len(roles)
