@@ -37,7 +37,8 @@ class Hands:
         self._struck_at: dict[str, float] = {}
         self._seconds: dict[str, Role] = {}
         self._healing: dict[str, threading.Thread] = {}
-        """What sees to it that a target comes back, which may take longer than its fault; other faults go on."""
+        """What brings each target back."""
+        self._over = threading.Event()
         self._down: set[str] = set()
         """Roles that were ended here and are not started again yet."""
 
@@ -52,13 +53,12 @@ class Hands:
             self._strike_server(fault)
         else:
             self._strike_role(fault)
-
-    def heal(self, fault: Fault) -> None:
-        healing = threading.Thread(target=self._heal, args=(fault,))
-        self._healing[fault.target] = healing
+        # In threads of their own: no fault lasts longer because another one's end takes its time.
+        self._healing[fault.target] = healing = threading.Thread(target=self._heal, args=(fault,))
         healing.start()
 
     def _heal(self, fault: Fault) -> None:
+        self._over.wait(fault.lasts_s)
         try:
             if fault.target in SERVERS:
                 self._heal_server(fault)
@@ -75,7 +75,8 @@ class Hands:
                 self._healing.pop(target).join()
 
     def finish(self) -> None:
-        """Until everything that was struck is back, and no role has ended by itself."""
+        """End what lasts, and wait until everything is back."""
+        self._over.set()
         self._await_healed(list(self._healing))
         self._look_after_roles()
 
