@@ -11,7 +11,7 @@ from kurrentdbclient.protos.v1 import streams_pb2
 from sinkworker.bell import SocketBell
 from sinkworker.config import Secret
 from sinkworker.database import Database, NoBoundary
-from sinkworker.errors import Fatal, Misconfigured, SinkworkerError, Unavailable
+from sinkworker.errors import Fatal, KurrentDBUnavailable, Misconfigured, SinkworkerError
 from sinkworker.model import Cursor, Record
 from sinkworker.source import libcurl
 from sinkworker.source.filters import WITHOUT_SYSTEM_EVENTS
@@ -81,7 +81,7 @@ def test_recorded_frames_are_read_whole_and_once(play: Play, servers: list[Scrip
     assert events >= 40
     numbers, end = play(steps)
     assert numbers == list(range(events))
-    assert isinstance(end, Unavailable)
+    assert isinstance(end, KurrentDBUnavailable)
     if name == "graceful-stop":
         assert "Server Is Shutting Down" in str(end)
     assert servers[0].failure is None
@@ -110,7 +110,7 @@ def test_a_message_that_the_connection_cuts_off_is_none(play: Play, cut: int) ->
     stream = frame(numbered(0)) + frame(numbered(1, 150))[:cut]
     numbers, end = play([*CONFIRMED, Data(stream)])
     assert numbers == [0]
-    assert isinstance(end, Unavailable)
+    assert isinstance(end, KurrentDBUnavailable)
 
 
 def status(code: int, message: str = "", *trailers: tuple[str, str]) -> Headers:
@@ -123,13 +123,13 @@ ELSEWHERE = (("leader-endpoint-host", "other"), ("leader-endpoint-port", "2113")
 GONE = status(9, "Event stream 's' is deleted.", ("exception", "stream-deleted"))
 
 TROUBLE: dict[str, tuple[list[Step], type[SinkworkerError], str]] = {
-    "goaway": ([Goaway(1, 0)], Unavailable, "lost"),
-    "goaway of a lost ping": ([Ping(), Goaway(1, 2)], Unavailable, "lost"),
-    "reset": ([Reset(2)], Unavailable, "lost"),
-    "end": ([status(0)], Unavailable, "ended the subscription"),
+    "goaway": ([Goaway(1, 0)], KurrentDBUnavailable, "lost"),
+    "goaway of a lost ping": ([Ping(), Goaway(1, 2)], KurrentDBUnavailable, "lost"),
+    "reset": ([Reset(2)], KurrentDBUnavailable, "lost"),
+    "end": ([status(0)], KurrentDBUnavailable, "ended the subscription"),
     "no boundary": ([status(3, "Trying to read from an invalid position.")], NoBoundary, "no record boundary"),
-    "stopping": ([STOPPING, Goaway(1, 0)], Unavailable, "Shutting Down"),
-    "not the leader": ([status(5, "Leader info available", *ELSEWHERE)], Unavailable, "Leader info"),
+    "stopping": ([STOPPING, Goaway(1, 0)], KurrentDBUnavailable, "Shutting Down"),
+    "not the leader": ([status(5, "Leader info available", *ELSEWHERE)], KurrentDBUnavailable, "Leader info"),
     "tombstone": ([GONE], Misconfigured, "tombstoned"),
     "no message": ([Data(b"HTTP/1.1 200 OK\r\n\r\n")], Fatal, "no stream of uncompressed gRPC messages"),
     "no event": ([Data(frame(b"\xff\xff\xff"))], Fatal, "cannot be read"),
@@ -154,8 +154,8 @@ REFUSALS: dict[str, tuple[list[tuple[str, str]], type[SinkworkerError], str]] = 
     "wrong password": ([STARTED, *WRONG], Misconfigured, "refused the credentials"),
     "denied": ([STARTED, *DENIED], Misconfigured, "access denied"),
     "a proxy's refusal": ([(":status", "403"), ("content-type", "text/html")], Misconfigured, "access denied"),
-    "a proxy without a server": ([(":status", "502")], Unavailable, "HTTP status 502"),
-    "a web server": ([STARTED, ("content-type", "text/html")], Unavailable, "HTTP status 200"),
+    "a proxy without a server": ([(":status", "502")], KurrentDBUnavailable, "HTTP status 502"),
+    "a web server": ([STARTED, ("content-type", "text/html")], KurrentDBUnavailable, "HTTP status 200"),
 }
 
 
@@ -175,14 +175,14 @@ def test_a_call_that_is_refused_in_its_middle_is_not_begun_again(play: Play) -> 
     again = [*CONFIRMED, Data(frame(numbered(0)) + frame(numbered(1)))]
     numbers, end = play(refused, again)
     assert numbers == [0]
-    assert isinstance(end, Unavailable)
+    assert isinstance(end, KurrentDBUnavailable)
 
 
 def test_a_server_that_never_confirms_is_not_waited_for(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libcurl, "CONFIRMATION_TIMEOUT_S", 0.3)
     numbers, end = play([OK_HEADERS], stays=True)
     assert numbers == []
-    assert isinstance(end, Unavailable)
+    assert isinstance(end, KurrentDBUnavailable)
     assert "did not confirm" in str(end)
 
 
