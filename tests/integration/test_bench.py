@@ -25,6 +25,7 @@ def bench(folder: Path, *arguments: str, **variables: str) -> Iterator[Command]:
         yield running
 
 
+@pytest.mark.long
 def test_it_measures_every_contestant_whatever_is_configured_and_leaves_nothing_behind(tmp_path: Path) -> None:
     # Two workers, so that the warm-up has to reach both.
     options = ("--workers", "2", "--latency", "1")

@@ -262,7 +262,13 @@ def kill(part: str) -> Callable[[System], Callable[[], None]]:
 
 
 @pytest.mark.parametrize(
-    "trouble", [pause(BROKER), pause(REDIS), kill(REDIS)], ids=["silent-kafka", "silent-redis", "no-redis"]
+    "trouble",
+    [
+        pytest.param(pause(BROKER), marks=pytest.mark.long),
+        pytest.param(pause(REDIS), marks=pytest.mark.long),
+        kill(REDIS),
+    ],
+    ids=["silent-kafka", "silent-redis", "no-redis"],
 )
 def test_a_worker_ends_in_time_whatever_is_away(
     own: System, load: Flow, trouble: Callable[[System], Callable[[], None]]

@@ -110,6 +110,7 @@ def test_a_terminal_that_closes_stops_everything_and_leaves_nothing_behind(tmp_p
     eventually(lambda: running.processes() == [] and list(temporary.iterdir()) == [], within_s=15)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("victim", "reason"),
     [

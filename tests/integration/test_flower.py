@@ -75,6 +75,7 @@ def whole(tasks: list[dict[str, Any]], records: int) -> list[dict[str, Any]]:
     return tasks if sum(ast.literal_eval(task["result"])["records"] for task in tasks) == records else []
 
 
+@pytest.mark.long
 def test_a_failed_activation_shows_its_reason(system: System, flower: Flower) -> None:
     flow = system.flow()
     flow.append(10)

@@ -44,7 +44,7 @@ def restore(stand_in: StandIn, source: Path) -> None:
     stand_in.start()
 
 
-@pytest.mark.parametrize("scheduler_sees_it", [True, False])
+@pytest.mark.parametrize("scheduler_sees_it", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_restored_database_stops_the_connector_and_a_reset_starts_over(
     system: System, stand_in: StandIn, tmp_path: Path, scheduler_sees_it: bool
 ) -> None:

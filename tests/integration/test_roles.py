@@ -73,6 +73,7 @@ def test_a_role_that_waits_for_an_address_stops_when_told_to(tmp_path: Path, nam
         assert started[name].stop() == 0
 
 
+@pytest.mark.long
 def test_every_role_waits_for_servers_that_are_away_and_says_which(tmp_path: Path) -> None:
     away = {
         "scheduler": "KurrentDB at kdb://127.0.0.1:1?tls=false did not",
