@@ -54,6 +54,7 @@ def parent_of(pid: int) -> int:
     return int(listed.stdout)
 
 
+@pytest.mark.long
 def test_a_killed_worker_and_a_killed_pool_process_cost_no_event(tmp_path: Path) -> None:
     variables = {"SINKWORKER_CLAIM_LEASE_S": "2", "SINKWORKER_ACTIVATION_S": "0.5"}
     with demo(tmp_path, "--events", "5000", "--workers", "2", "--json", **variables) as running:

@@ -239,7 +239,7 @@ def test_the_checkpoint_event_has_the_documented_shape(system: System) -> None:
 
 
 def test_a_filter_by_content_lets_through_what_it_selects_and_nothing_else(system: System) -> None:
-    mark = uuid.uuid4().hex
+    mark = f"mark{uuid.uuid4().hex}"
     by_content = {"scope": "record", "filterType": "jsonPath", "expression": f"$[?($.value.{mark} <= 3)]"}
     flow = system.flow(**{f"subscription:filter:{name}": value for name, value in by_content.items()})
     bodies = [json.dumps({mark: number}).encode() for number in range(10)]
