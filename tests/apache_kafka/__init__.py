@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,14 @@ class ApacheKafka:
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run([*self._java, *arguments], check=False, stdin=subprocess.DEVNULL, capture_output=True)
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[ApacheKafka]:
+    """A node that runs, with everything of its in that folder. Skips or fails the test as `jars` does."""
+    broker = ApacheKafka(folder, jars(folder / "jars"))
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.kill()

@@ -18,7 +18,7 @@ import pytest
 
 from sinkworker.config import Config
 from sinkworker.connectors.lifecycle import State
-from tests.apache_kafka import ApacheKafka, insisted, jars, missing
+from tests.apache_kafka import ApacheKafka, insisted, missing, running
 from tests.chaos import findings
 from tests.chaos.hands import Hands
 from tests.chaos.plan import SERVERS, WORKERS, Fault, Kind, plan
@@ -86,12 +86,8 @@ def kafka(tmp_path: Path) -> Iterator[ApacheKafka | None]:
         return
     folder = tmp_path / "apache-kafka"
     folder.mkdir()
-    broker = ApacheKafka(folder, jars(folder / "jars"))
-    try:
-        broker.start()
+    with running(folder) as broker:
         yield broker
-    finally:
-        broker.kill()
 
 
 @pytest.fixture

@@ -7,40 +7,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.apache_kafka import ApacheKafka, jars
-from tests.faults.test_crashes import outcome
+from tests.apache_kafka import ApacheKafka, running
+from tests.faults.midflow import outcome
 from tests.faults.test_operator import Logs
 from tests.processes import eventually
 from tests.system import Flow, System
 
-RECORDS = 5000
-
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    folder = tmp_path_factory.mktemp("apache-kafka")
-    broker = ApacheKafka(folder, jars(folder / "jars"))
-    try:
-        broker.start()
+    with running(tmp_path_factory.mktemp("apache-kafka")) as broker:
         yield broker
-    finally:
-        broker.kill()
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory, kafka: ApacheKafka) -> Iterator[System]:
     with System(tmp_path_factory.mktemp("system"), KAFKA_BOOTSTRAP_SERVERS=kafka.servers) as running:
         yield running
-
-
-@pytest.fixture
-def flow(system: System) -> Iterator[Flow]:
-    """A connector in mid-flow: records keep arriving, and some are delivered."""
-    flow = system.flow()
-    flow.appending = flow.append_in_background(RECORDS)
-    eventually(lambda: flow.position > 0)
-    yield flow
-    flow.stop()
 
 
 def test_a_broker_that_is_killed_and_comes_back_loses_nothing(kafka: ApacheKafka, flow: Flow) -> None:

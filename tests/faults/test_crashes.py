@@ -4,37 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 
-from sinkworker.connectors.lifecycle import State
 from sinkworker.crashpoints import CrashPoint
-from tests.oracle import Verdict
+from tests.faults.midflow import outcome
 from tests.processes import eventually
 from tests.system import BROKER, DATABASE, REDIS, Flow, System
-
-RECORDS = 5000
-
-
-@pytest.fixture
-def flow(system: System) -> Iterator[Flow]:
-    """A connector in mid-flow: records keep arriving, and some are delivered."""
-    flow = system.flow()
-    flow.appending = flow.append_in_background(RECORDS)
-    eventually(lambda: flow.position > 0)
-    yield flow
-    flow.stop()
-
-
-def outcome(flow: Flow) -> Verdict:
-    assert flow.appending is not None
-    flow.appending.join()
-    verdict = flow.delivered()
-    assert verdict.holds, verdict
-    assert flow.connector.state is State.RUNNING
-    assert flow.connector.error is None
-    return verdict
 
 
 @pytest.mark.parametrize("name", ["scheduler", "coordinator", "worker-0"])
