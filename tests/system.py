@@ -77,8 +77,8 @@ class Role:
         return text in self.log.read_bytes()[self._log_start :].decode()
 
     def ready(self) -> bool:
-        """Of a worker: whether it takes tasks."""
-        return self.said(" ready.")
+        """Of a worker: whether it takes tasks. Of another role: whether it would stop in order."""
+        return self.said(" ready." if "celery" in self._argv else f" (pid {self.pid})")
 
     @property
     def alive(self) -> bool:

@@ -29,8 +29,8 @@ def flow(system: System) -> Iterator[Flow]:
 def again(system: System, roles: list[Role]) -> None:
     for role in roles:
         role.start()
-    for worker in system.workers:
-        eventually(worker.ready, within_s=30)
+    for role in system.roles.values():
+        eventually(role.ready, within_s=30)
 
 
 def nothing_twice(flow: Flow) -> None:
