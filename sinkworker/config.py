@@ -153,7 +153,7 @@ class Config:
     data_dir: Path = Path(".sinkworker")
     log_level: str = "INFO"
     reader: str = "libcurl"
-    claim_lease_s: float = 10.0
+    claim_lease_s: float = 6.0
     delivery_timeout_s: float = 30.0
     activation_s: float = 2.0
     drain_timeout_s: float = 3.0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from typing import TextIO
+from weakref import WeakSet
 
 import orjson
 
-from sinkworker.errors import SinkworkerError
+from sinkworker.errors import KurrentDBUnavailable, RedisUnavailable, SinkworkerError
 
 FIELDS = ("connector", "generation", "epoch", "lane", "activation", "batch", "position", "part", "pid")
 """The fields a record may carry, in the order they are printed: `log.info("…", extra={"connector": id, "lane": 3})`.
@@ -38,36 +40,79 @@ def setup(level: str, role: str, *, stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel(logging.DEBUG if level == "DEBUG" else quiet_level)
 
 
-class Troubles:
-    """What one process, or one connector in it, waits for: each kind is said once, not at every attempt that meets it.
+SHARED = (KurrentDBUnavailable.code, RedisUnavailable.code)
+"""Troubles with a server that a whole role needs."""
 
-    For one thread.
+NAMED = 10
+"""Most connectors that one line names."""
+
+
+class Role:
+    """All that one role waits for: whichever part of it meets a shared trouble first says it for all of them."""
+
+    def __init__(self) -> None:
+        self._parts: WeakSet[Troubles] = WeakSet()
+        self._lock = threading.Lock()
+
+    def join(self, part: Troubles) -> None:
+        with self._lock:
+            self._parts.add(part)
+
+    def is_first(self, part: Troubles, code: str) -> bool:
+        """Note that the part has met it. Whether no other part has."""
+        with self._lock:
+            known = any(code in each.kinds for each in self._parts)
+            part.kinds.add(code)
+            return not known
+
+    def connectors(self) -> str:
+        """Every connector of the role, as a line names them."""
+        with self._lock:
+            names = sorted({str(each.fields["connector"]) for each in self._parts if "connector" in each.fields})
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        return ",".join(names[:NAMED]) + more
+
+
+class Troubles:
+    """What a part of a role waits for: each kind is said once, not at every attempt that meets it.
+
+    For one thread. Parts of one `role` say the troubles that they share only once among them.
     """
 
-    def __init__(self, log: logging.Logger, **fields: object) -> None:
+    def __init__(self, log: logging.Logger, role: Role | None = None, **fields: object) -> None:
         self._log = log
-        self._fields = fields
-        self._kinds: set[str] = set()
+        self._role = role or Role()
+        self.fields = fields
+        self.kinds: set[str] = set()
+        self._role.join(self)
 
     def say(self, trouble: SinkworkerError, next_: str = "", *, level: int = logging.WARNING, **fields: object) -> bool:
-        """Log the error and what happens next, unless one of its code was said since all was well. Whether it was."""
-        if trouble.code in self._kinds:
+        """Log the error and what happens next, unless one of its code was met since all was well. Whether it is new.
+
+        What is new here, but was said for the whole role, is not logged again.
+        """
+        code = trouble.code
+        if code in self.kinds:
             return False
-        self._kinds.add(trouble.code)
-        self._log.log(level, "%s", f"{trouble} {next_}".strip(), extra={**self._fields, **fields})
+        is_first = self._role.is_first(self, code)
+        said = {**self.fields, **fields}
+        if code in SHARED:
+            said |= {"connector": self._role.connectors() or None}
+        if is_first or code not in SHARED:
+            self._log.log(level, "%s", f"{trouble} {next_}".strip(), extra=said)
         return True
 
     def over(self, sentence: str) -> bool:
         """All is well: log the sentence if a trouble was said before. Whether one was."""
-        said = bool(self._kinds)
+        said = bool(self.kinds)
         if said:
-            self._log.info("%s", sentence, extra=self._fields)
+            self._log.info("%s", sentence, extra=self.fields)
         self.forget()
         return said
 
     def forget(self) -> None:
         """All is well, and something else says so."""
-        self._kinds.clear()
+        self.kinds.clear()
 
 
 class LineFormatter(logging.Formatter):

@@ -40,7 +40,8 @@ class Coordinator:
         self._registry = Registry(self._database)
         self._enqueue = enqueue
         self._watches: dict[str, Watch] = {}
-        self._troubles = logs.Troubles(log)
+        self._role = logs.Role()
+        self._troubles = logs.Troubles(log, self._role)
 
     def run(self, stop: threading.Event) -> None:
         refreshed = reaped = float("-inf")
@@ -52,13 +53,16 @@ class Coordinator:
             reap = now - reaped >= REAP_S
             if reap:
                 reaped = now
-            for watch in self._watches.values():
-                watch.tick(now, reap=reap)
+            self._tick(now, reap=reap)
             stop.wait(TICK_S)
-        for watch in self._watches.values():
-            watch.tick(time.monotonic(), last=True)
+        self._tick(time.monotonic(), last=True)
         self._database.close()
         self._redis.close()
+
+    def _tick(self, now_s: float, *, reap: bool = False, last: bool = False) -> None:
+        for watch in self._watches.values():
+            if not watch.tick(now_s, reap=reap, last=last):
+                return  # a silent server takes seconds to be taken for one: not once for each connector
 
     def _refresh(self) -> None:
         """Which connectors to look after now; says once when they cannot be read, and once when they can again."""
@@ -81,7 +85,8 @@ class Coordinator:
         assert connector.generation is not None
         generation = connector.generation
         store = CheckpointStore(self._database, connector.id, generation.id, generation.start)
-        return Watch(connector, RedisLedger(self._redis, connector.id, self._lease_ms), store, self._enqueue)
+        ledger = RedisLedger(self._redis, connector.id, self._lease_ms)
+        return Watch(connector, ledger, store, self._enqueue, self._role)
 
 
 def _is_live(connector: Connector) -> bool:

@@ -10,7 +10,7 @@ from sinkworker.checkpoint.store import Checkpoint, CheckpointStore
 from sinkworker.connectors import settings as connector_settings
 from sinkworker.connectors.lifecycle import Connector
 from sinkworker.crashpoints import CrashPoint, reach
-from sinkworker.errors import SinkworkerError, Transient
+from sinkworker.errors import SinkworkerError, Transient, Unavailable
 from sinkworker.ledger.contract import Enqueue, Ledger, Watermark
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,9 @@ PATIENCE_S = 1.0
 class Watch:
     """Keeps nothing that it could not read again. For one thread."""
 
-    def __init__(self, connector: Connector, ledger: Ledger, store: CheckpointStore, enqueue: Enqueue) -> None:
+    def __init__(
+        self, connector: Connector, ledger: Ledger, store: CheckpointStore, enqueue: Enqueue, role: logs.Role
+    ) -> None:
         """Raises InvalidSettings for a connector that another release wrote."""
         self.connector = connector
         """As the database knows it: to be replaced by what was read last."""
@@ -33,7 +35,7 @@ class Watch:
         self._cadence = Cadence()
         self._checkpoint: Checkpoint | None = None
         self._quiet_until_s = 0.0
-        self._troubles = logs.Troubles(log, connector=connector.id)
+        self._troubles = logs.Troubles(log, role, connector=connector.id)
 
     def serves(self, connector: Connector) -> bool:
         """Whether it was made for this generation and these settings."""
@@ -42,13 +44,14 @@ class Watch:
             and self.connector.active_settings_id == connector.active_settings_id
         )
 
-    def tick(self, now_s: float, *, reap: bool = False, last: bool = False) -> None:
+    def tick(self, now_s: float, *, reap: bool = False, last: bool = False) -> bool:
         """Revive lanes if `reap`; write the checkpoint if it is due, or any that is ahead if this is the last time.
 
-        Never raises: trouble is said once, and the next ticks try again.
+        Never raises: trouble is said once, and the next ticks try again. False when a server did not answer that other
+        connectors need as well.
         """
         if now_s < self._quiet_until_s and not last:
-            return
+            return True
         try:
             watermark = self._ledger.watermark()
             if watermark is not None and self._vouches_for(watermark):
@@ -60,8 +63,9 @@ class Watch:
             self._checkpoint = None  # an append's outcome may be unknown: read again
             level = logging.WARNING if isinstance(exc, Transient) else logging.ERROR
             self._troubles.say(exc, "Checkpoints wait for it.", level=level)
-        else:
-            self._troubles.over("checkpoints go on")
+            return not isinstance(exc, Unavailable)
+        self._troubles.over("checkpoints go on")
+        return True
 
     def _vouches_for(self, watermark: Watermark) -> bool:
         """Whether the database knows of the watermark's generation (R3) and of its epoch.

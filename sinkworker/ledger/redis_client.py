@@ -102,13 +102,14 @@ class Listener(threading.Thread):
         wake: Callable[[str], None],
         changed: Callable[[], None],
         stop: threading.Event,
+        role: logs.Role,
     ) -> None:
         super().__init__(name="redis-listener", daemon=True)
         self._client = client
         self._wake = wake
         self._changed = changed
         self._told_to_stop = stop
-        self._troubles = logs.Troubles(log)
+        self._troubles = logs.Troubles(log, role)
 
     def run(self) -> None:
         while not self._told_to_stop.is_set():

@@ -11,7 +11,7 @@ from typing import Protocol
 from sinkworker import logs
 from sinkworker.bell import SocketBell
 from sinkworker.connectors.lifecycle import Connector, State
-from sinkworker.errors import Restored, SinkworkerError, Stale, Transient
+from sinkworker.errors import RedisUnavailable, Restored, SinkworkerError, Stale, Transient
 from sinkworker.model import Revision
 from sinkworker.scheduling.tenure import ActiveTenure, Means, finish_stop
 
@@ -41,7 +41,9 @@ class Lease(Protocol):
 class Runner(threading.Thread):
     """Runs one activation of a connector until it is stopped, fails, or this scheduler stops."""
 
-    def __init__(self, means: Means, lease: Lease, connector_id: str, activation: Revision | None) -> None:
+    def __init__(
+        self, means: Means, lease: Lease, connector_id: str, activation: Revision | None, role: logs.Role
+    ) -> None:
         super().__init__(name=f"connector-{connector_id}", daemon=True)
         self.activation = activation
         self.bell = SocketBell()
@@ -53,7 +55,9 @@ class Runner(threading.Thread):
         self._id = connector_id
         self._told_to_stop = threading.Event()
         self._stood_by = False
-        self._troubles = logs.Troubles(log, connector=connector_id)
+        self._troubles = logs.Troubles(log, role, connector=connector_id)
+        self._unsaid: SinkworkerError | None = None
+        """What the connector waits for, until it says so itself."""
 
     def stop(self) -> None:
         """End in order; the thread ends soon after."""
@@ -61,26 +65,28 @@ class Runner(threading.Thread):
         self.bell.set()
 
     def keep_lease(self) -> None:
-        """Called now and then by whoever started the runner. A lost lease needs no care: the epoch fences (P7)."""
-        with contextlib.suppress(SinkworkerError):
-            self._lease.renew()
+        """Called now and then by whoever started the runner. Raises Unavailable."""
+        self._lease.renew()
 
     def run(self) -> None:
         pause_s = FIRST_PAUSE_S
+        ended_by: SinkworkerError | None = None
         try:
             while not self._told_to_stop.is_set():
-                began = time.monotonic()
+                began, ended_by = time.monotonic(), None
                 try:
                     if self._attempt():
                         return
                     pause_s = STAND_BY_S
                 except SinkworkerError as exc:  # R10: whatever it is, nothing is lost by trying again
+                    ended_by = exc
                     self._say(exc)
                     steady = time.monotonic() - began > STEADY_S
                     pause_s = FIRST_PAUSE_S if steady else min(pause_s * 2, LONGEST_PAUSE_S)
                 self._told_to_stop.wait(pause_s)
         finally:
-            self._lease.release()
+            if not isinstance(ended_by, RedisUnavailable):  # else it runs out, and nobody waits for Redis once more
+                self._lease.release()
             self.bell.close()
 
     def _attempt(self) -> bool:
@@ -109,7 +115,7 @@ class Runner(threading.Thread):
         self._stood_by = True
 
     def _hold(self, connector: Connector) -> bool:
-        tenure = ActiveTenure(self._means, self._id, self.bell)
+        tenure = ActiveTenure(self._means, self._id, self.bell, self._troubles)
         try:
             tenure.prepare(connector)
         except Transient:
@@ -121,6 +127,7 @@ class Runner(threading.Thread):
         try:
             tenure.begin()
             self._troubles.forget()  # it has said that it runs
+            self._unsaid = None
             tenure.pump(self._told_to_stop)
         except (Transient, Stale):
             tenure.abandon()
@@ -176,12 +183,16 @@ class Runner(threading.Thread):
         """Once for each kind of trouble, not once for each attempt."""
         if isinstance(exc, Stale):
             self._troubles.say(exc, "The epoch is over: taking over again.", level=logging.INFO)
-        elif self._troubles.say(exc, "Trying again until it works."):
-            self._have_it_said(exc)
+            return
+        if self._troubles.say(exc, "Trying again until it works."):
+            self._unsaid = exc
+        if self._unsaid is not None:
+            self._have_it_said(self._unsaid)
 
     def _have_it_said(self, exc: SinkworkerError) -> None:
-        """By the connector itself, as far as the database answers: it is not running, and nobody can see why."""
+        """By the connector itself, once the database answers: it is not running, and nobody can see why."""
         with contextlib.suppress(SinkworkerError):
             connector = self._means.registry.get(self._id)
             if connector is not None and not connector.deleted:
                 self._means.registry.report_waiting(self._id, connector.epoch, exc.code, str(exc))
+            self._unsaid = None

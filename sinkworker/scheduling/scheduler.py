@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -56,10 +57,11 @@ class Scheduler:
         """Activations that failed before or under this scheduler's eyes: only a new start runs them again here."""
         self._look = threading.Event()
         self._looked = False
-        self._troubles = logs.Troubles(log)
+        self._role = logs.Role()
+        self._troubles = logs.Troubles(log, self._role)
 
     def run(self, stop: threading.Event) -> None:
-        listener = redis_client.Listener(self._redis, self._wake, self._look.set, stop)
+        listener = redis_client.Listener(self._redis, self._wake, self._look.set, stop, self._role)
         listener.start()
         process.spare_the_collector()
         while not stop.is_set():
@@ -93,11 +95,16 @@ class Scheduler:
             self._troubles.say(exc, "Connectors are looked at again when it is back.")
             return
         self._troubles.over("KurrentDB answers again")
-        for runner in self._runners.values():
-            runner.keep_lease()
+        self._keep_leases()
         for connector in connectors:
             self._attend(connector)
         self._looked = True
+
+    def _keep_leases(self) -> None:
+        """A lost lease needs no care: the epoch fences (P7)."""
+        with contextlib.suppress(SinkworkerError):  # a silent Redis is waited for once, not for each connector
+            for runner in self._runners.values():
+                runner.keep_lease()
 
     def _attend(self, connector: Connector) -> None:
         runner = self._runners.get(connector.id)
@@ -144,4 +151,5 @@ class Scheduler:
             drain_timeout_s=config.drain_timeout_s,
             instance=self._instance,
         )
-        return Runner(means, redis_client.Lease(self._redis, connector.id, LEASE_S), connector.id, connector.activation)
+        lease = redis_client.Lease(self._redis, connector.id, LEASE_S)
+        return Runner(means, lease, connector.id, connector.activation, self._role)

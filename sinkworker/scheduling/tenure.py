@@ -20,6 +20,7 @@ from sinkworker.crashpoints import CrashPoint, reach
 from sinkworker.database import Database, NoBoundary
 from sinkworker.errors import Full, Misconfigured, Restored, Stale, Unavailable, Undeliverable
 from sinkworker.ledger.contract import Activation, Batch, Closed, Enqueue, Ledger, Survey, Taken, Tenure
+from sinkworker.logs import Troubles
 from sinkworker.model import Cursor, Epoch, Position, Record
 from sinkworker.scheduling import generations
 from sinkworker.scheduling.generations import FromBeginning, FromCheckpoint, FromNow, FromPosition, Opening, Start
@@ -73,10 +74,11 @@ class Means:
 class ActiveTenure:
     """A scheduler's epoch over a connector, from `begin` to `end`. One thread uses it; `bell` may be rung by others."""
 
-    def __init__(self, means: Means, connector_id: str, bell: SocketBell) -> None:
+    def __init__(self, means: Means, connector_id: str, bell: SocketBell, troubles: Troubles) -> None:
         self._means = means
         self._id = connector_id
         self._bell = bell
+        self._troubles = troubles
         self._subscription: Subscription | None = None
         self._refused: tuple[Sequence[Batch], Cursor] | None = None
         """Batches that the ledger had no room for, and the frontier that goes with them."""
@@ -321,7 +323,7 @@ class ActiveTenure:
             self._subscription = None
             return True
         except Unavailable as exc:
-            log.warning("%s Reading goes on when it is back.", exc, extra=self._fields())
+            self._troubles.say(exc, "Reading goes on when it is back.", epoch=self.epoch)
             self._subscription.close()
             self._subscription = None
             return False
@@ -348,6 +350,7 @@ class ActiveTenure:
         try:
             self._check_database(self._lanes.read)
             self._subscribe()
+            self._troubles.forget()
             log.info("reading again from position %d", self._lanes.read.commit, extra=self._fields())
         except Unavailable:
             self._bell.wait(RESUBSCRIBE_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -73,7 +74,9 @@ def logs(roles: dict[str, Role], flow: Flow) -> Iterator[Logs]:
         troubles = logs.troubles(name)
         assert "Traceback" not in "\n".join(logs.lines(name)), name
         assert len(set(map(subject, troubles))) == len(troubles), f"{name} repeats itself: {troubles}"
-        assert len(troubles) <= 2, f"{name} says too much: {troubles}"
+        allowed = 2 if name.startswith("worker") else 1  # a worker is the process that takes tasks, and its child
+        others = Counter(subject(line)[1] for line in troubles if SILENT_WORKER not in line)
+        assert max(others.values(), default=0) <= allowed, f"{name} says too much: {troubles}"
 
 
 def flows(flow: Flow) -> bool:
@@ -129,7 +132,7 @@ def test_redis(
     system: System, flow: Flow, logs: Logs, fault: Callable[[System, str], contextlib.AbstractContextManager[None]]
 ) -> None:
     with fault(system, REDIS):
-        eventually(lambda: logs.said("Trying again until it works.", "scheduler"))
+        eventually(lambda: logs.said("Redis", "scheduler"))
         eventually(lambda: logs.said("Checkpoints wait for it.", "coordinator"))
         eventually(lambda: logs.said("Requests are answered 503 until it does.", "api"))
         if fault is away:
@@ -173,12 +176,12 @@ def test_kurrentdb(
     system: System, flow: Flow, logs: Logs, fault: Callable[[System, str], contextlib.AbstractContextManager[None]]
 ) -> None:
     with fault(system, DATABASE):
-        eventually(lambda: logs.said("Connectors are looked at again when it is back.", "scheduler"))
-        if fault is away:
-            eventually(lambda: logs.said("Reading goes on when it is back.", "scheduler"))
+        eventually(lambda: logs.troubles("scheduler"))
         eventually(lambda: logs.said("Checkpoints wait for it.", "coordinator"))
         eventually(lambda: logs.said("Requests are answered 503 until it does.", "api"))
     eventually(lambda: logs.said("KurrentDB answers again", "scheduler", "api"), within_s=20)
+    for name in ("scheduler", "coordinator"):
+        assert f"connector={flow.id}" in logs.troubles(name)[0]
     others = [line for name in logs.roles for line in logs.troubles(name) if "KurrentDB" not in line]
     assert not others
     assert not logs.troubles("worker-0")

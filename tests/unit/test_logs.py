@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from sinkworker import logs
-from sinkworker.errors import KurrentDBUnavailable, Misconfigured, RedisUnavailable
+from sinkworker.errors import Full, KurrentDBUnavailable, Misconfigured, RedisUnavailable
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +85,25 @@ def test_each_kind_of_trouble_is_said_once_and_once_that_it_is_over() -> None:
     said = [line.split("scheduler ")[1] for line in stream.getvalue().splitlines()]
     once = ["No Redis. Waiting. connector=loans lane=3", "No database. connector=loans", "well connector=loans"]
     assert said == [*once, *once]
+
+
+def test_what_a_whole_role_waits_for_is_said_once_for_all_its_connectors() -> None:
+    stream = written()
+    role, log = logs.Role(), logging.getLogger("x")
+    looks = logs.Troubles(log, role)
+    loans, tenants = (logs.Troubles(log, role, connector=name) for name in ("loans", "tenants"))
+    assert loans.say(RedisUnavailable("No Redis."), "Waiting.")
+    assert looks.say(RedisUnavailable("No Redis."), "Looking later.")
+    assert tenants.say(RedisUnavailable("No Redis."), "Waiting.")
+    assert loans.say(Full("Full."))
+    assert tenants.say(Full("Full."))
+    said = [line.split("scheduler ")[1] for line in stream.getvalue().splitlines()]
+    assert said == [
+        "No Redis. Waiting. connector=loans,tenants",
+        "Full. connector=loans",
+        "Full. connector=tenants",
+    ]
+    for each in (looks, loans, tenants):
+        assert each.over("well")
+    assert looks.say(RedisUnavailable("No Redis."))
+    assert stream.getvalue().endswith("No Redis. connector=loans,tenants\n")

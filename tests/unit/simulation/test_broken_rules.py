@@ -19,6 +19,7 @@ from sinkworker.delivery.window import InFlight, Window
 from sinkworker.errors import Stale, Unavailable
 from sinkworker.ledger.contract import Batch, Survey, Tenure, Watermark
 from sinkworker.ledger.memory import Lane, MemoryLedger, State
+from sinkworker.logs import Troubles
 from sinkworker.model import Cursor, Epoch, LaneNumber
 from sinkworker.scheduling.lanes import Lanes
 from sinkworker.scheduling.tenure import ActiveTenure, Means
@@ -148,8 +149,8 @@ class ProgressNotStored(Registry):
 class EndsAtOnce(ActiveTenure):
     """Closes the epoch with lanes still held."""
 
-    def __init__(self, means: Means, connector_id: str, bell: SocketBell) -> None:
-        super().__init__(replace(means, drain_timeout_s=-1.0), connector_id, bell)
+    def __init__(self, means: Means, connector_id: str, bell: SocketBell, troubles: Troubles) -> None:
+        super().__init__(replace(means, drain_timeout_s=-1.0), connector_id, bell, troubles)
 
 
 class GoesOnAfterARefusedDispatch(ActiveTenure):

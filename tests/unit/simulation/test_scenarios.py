@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 
 import pytest
 
 from sinkworker.bell import SocketBell
 from sinkworker.connectors.lifecycle import State
+from sinkworker.logs import Troubles
 from sinkworker.model import Cursor
 from sinkworker.scheduling.tenure import ActiveTenure
 from tests.builders import tenure as tenure_of
@@ -32,7 +34,7 @@ def roll_redis_back(tenure: type[ActiveTenure]) -> None:
 
 def begun(world: World, tenure: type[ActiveTenure]) -> ActiveTenure:
     database = Database(world.store, lambda: None, on_append=lambda _: None)
-    made = tenure(world.means(database, world.ledger), ID, SocketBell())
+    made = tenure(world.means(database, world.ledger), ID, SocketBell(), Troubles(logging.getLogger("test")))
     made.prepare(world.connector)
     made.take_over()
     world.ledger.takeover(tenure_of(made.epoch), Cursor.BEGINNING, {})

@@ -28,6 +28,7 @@ from sinkworker.errors import Full, SinkworkerError, Stale, Unavailable
 from sinkworker.ledger import memory
 from sinkworker.ledger.contract import Activation
 from sinkworker.ledger.memory import MemoryLedger
+from sinkworker.logs import Role
 from sinkworker.model import Cursor, Epoch, Position, SettingsId
 from sinkworker.scheduling import runner as running
 from sinkworker.scheduling import tenure as tenures
@@ -219,7 +220,7 @@ class Scheduler:
                     self.serve(actor, means, connector)
 
     def serve(self, actor: Actor, means: Means, connector: Connector) -> None:
-        runner = Runner(means, NoLease(), ID, connector.activation)
+        runner = Runner(means, NoLease(), ID, connector.activation, Role())
         runner.bell = Bell(actor)  # type: ignore[assignment]
         runner._told_to_stop = ToldToStop(actor, lambda: self.is_over(connector))  # type: ignore[assignment]
         runner.run()
@@ -308,7 +309,7 @@ class Coordinator:
                     watch = None
                 elif watch is None or not watch.serves(connector):
                     store = world.rules.store(database, ID, generation.id, generation.start)
-                    watch = world.rules.watch(connector, ledger, store, world.enqueue)
+                    watch = world.rules.watch(connector, ledger, store, world.enqueue, Role())
                 else:
                     watch.connector = connector
             for _ in range(world.rng.randint(1, 4)):
