@@ -12,6 +12,9 @@ Position = NewType("Position", int)
 Revision = NewType("Revision", int)
 """An event's number in its stream, counted from 0."""
 
+TICKS_PER_SECOND = 10_000_000
+"""KurrentDB counts time in units of 100 ns, since 1970."""
+
 LaneNumber = NewType("LaneNumber", int)
 Epoch = NewType("Epoch", int)
 Generation = NewType("Generation", str)

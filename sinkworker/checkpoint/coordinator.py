@@ -17,6 +17,7 @@ from sinkworker.errors import SinkworkerError
 from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Enqueue
 from sinkworker.ledger.redis_ledger import RedisLedger
+from sinkworker.metrics.recorder import Recorder
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,13 @@ class Coordinator:
         self._database = Database(config.kurrentdb_uri)
         self._registry = Registry(self._database)
         self._enqueue = enqueue
+        self._recorder = Recorder(self._redis)
         self._watches: dict[str, Watch] = {}
         self._role = logs.Role()
         self._troubles = logs.Troubles(log, self._role)
 
     def run(self, stop: threading.Event) -> None:
+        self._recorder.start()
         refreshed = reaped = float("-inf")
         while not stop.is_set():
             now = time.monotonic()
@@ -56,6 +59,7 @@ class Coordinator:
             self._tick(now, reap=reap)
             stop.wait(TICK_S)
         self._tick(time.monotonic(), last=True)
+        self._recorder.close()
         self._database.close()
         self._redis.close()
 
@@ -86,7 +90,7 @@ class Coordinator:
         generation = connector.generation
         store = CheckpointStore(self._database, connector.id, generation.id, generation.start)
         ledger = RedisLedger(self._redis, connector.id, self._lease_ms)
-        return Watch(connector, ledger, store, self._enqueue, self._role)
+        return Watch(connector, ledger, store, self._enqueue, self._role, self._recorder.tally)
 
 
 def _is_live(connector: Connector) -> bool:

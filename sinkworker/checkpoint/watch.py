@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 
 from sinkworker import logs
 from sinkworker.checkpoint.cadence import Cadence
@@ -12,6 +13,9 @@ from sinkworker.connectors.lifecycle import Connector
 from sinkworker.crashpoints import CrashPoint, reach
 from sinkworker.errors import SinkworkerError, Transient, Unavailable
 from sinkworker.ledger.contract import Enqueue, Ledger, Watermark
+from sinkworker.metrics.series import COMMIT_S, REAPED
+from sinkworker.metrics.tally import Tally
+from sinkworker.model import Cursor
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +27,13 @@ class Watch:
     """Keeps nothing that it could not read again. For one thread."""
 
     def __init__(
-        self, connector: Connector, ledger: Ledger, store: CheckpointStore, enqueue: Enqueue, role: logs.Role
+        self,
+        connector: Connector,
+        ledger: Ledger,
+        store: CheckpointStore,
+        enqueue: Enqueue,
+        role: logs.Role,
+        tally: Tally,
     ) -> None:
         """Raises InvalidSettings for a connector that another release wrote."""
         self.connector = connector
@@ -35,6 +45,9 @@ class Watch:
         self._cadence = Cadence()
         self._checkpoint: Checkpoint | None = None
         self._quiet_until_s = 0.0
+        self._tally = tally
+        self._dispatched: deque[tuple[Cursor, float]] = deque()
+        """Frontiers that no checkpoint covers yet, and when each was first seen."""
         self._troubles = logs.Troubles(log, role, connector=connector.id)
 
     def serves(self, connector: Connector) -> bool:
@@ -79,6 +92,8 @@ class Watch:
     def _commit(self, watermark: Watermark, now_s: float, *, last: bool) -> None:
         if not self._autocommit.enabled:
             return
+        if not self._dispatched or watermark.frontier != self._dispatched[-1][0]:
+            self._dispatched.append((watermark.frontier, now_s))
         if self._checkpoint is None:
             self._checkpoint = self._store.load()
         due = self._cadence.due(watermark, self._checkpoint.cursor, self._autocommit, now_s)
@@ -86,10 +101,17 @@ class Watch:
             reach(CrashPoint.WATERMARK)
             self._checkpoint = self._store.advance(self._checkpoint, watermark.cursor, watermark.epoch)
             self._cadence.committed(watermark)
+            self._count(watermark.cursor, now_s)
+
+    def _count(self, committed: Cursor, now_s: float) -> None:
+        while self._dispatched and self._dispatched[0][0] <= committed:
+            _, seen_s = self._dispatched.popleft()
+            self._tally.observe(self.connector.id, COMMIT_S, now_s - seen_s)
 
     def _reap(self) -> None:
         reaped = self._ledger.reap()
         if reaped.expired:
+            self._tally.count(self.connector.id, REAPED, len(reaped.expired))
             lanes = ",".join(map(str, sorted(reaped.expired)))
             fields = {"connector": self.connector.id, "lane": lanes}
             log.warning("a worker fell silent: its lanes go to others", extra=fields)

@@ -153,13 +153,15 @@ class Delivery:
         bounds: Bounds,
         stopping: Callable[[], bool] = lambda: False,
         fields: Mapping[str, object] = MappingProxyType({}),
+        acknowledged: Callable[[InFlight], None] = lambda _: None,
     ) -> None:
-        """`fields` are those of its log lines."""
+        """`fields` are those of its log lines; `acknowledged` is told of every batch that is."""
         self._ledger = ledger
         self._outlet_for = outlet
         self._bounds = bounds
         self._stopping = stopping
         self._fields = fields
+        self._acknowledged = acknowledged
         self._lanes: dict[LaneNumber, _HeldLane] = {}
         self._outlet: Outlet | None = None
         self.done = Delivered()
@@ -313,6 +315,7 @@ class Delivery:
         for flight in acked:
             held.window.acked()
             self.done.count(flight)
+            self._acknowledged(flight)
             self._tries = 0
             outlet.failures = 0
 
@@ -327,6 +330,7 @@ class Delivery:
                 while not producer.send(flight, message):
                     self._poll(outlet)
                 flight.produced += 1
+                flight.created_s.append(message.created_s)
                 if alone:
                     while flight.outstanding:
                         self._poll(outlet, at_once=True)

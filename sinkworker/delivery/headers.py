@@ -12,12 +12,11 @@ from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker import metadata as event_metadata
 from sinkworker.connectors.settings import SinkSettings
+from sinkworker.model import TICKS_PER_SECOND
 
 RecordedEvent = streams_pb2.ReadResp.ReadEvent.RecordedEvent
 
 USER_PREFIX = "esdb-record-headers-"
-TICKS_PER_SECOND = 10_000_000
-"""The database counts time in units of 100 ns since 1970."""
 
 SYSTEM_NAMES = frozenset(
     {

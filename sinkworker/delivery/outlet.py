@@ -19,7 +19,7 @@ from sinkworker.errors import KafkaUnavailable, Misconfigured, Undeliverable
 from sinkworker.keys import KeyExtractor, partition_of
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
-from sinkworker.model import Layout, SettingsId
+from sinkworker.model import TICKS_PER_SECOND, Layout, SettingsId
 from sinkworker.topics import Topic, describe_topic
 
 log = logging.getLogger(__name__)
@@ -127,6 +127,7 @@ class KafkaOutlet:
             key,
             event.data,
             self._headers(event, date),
+            int(event.metadata["created"]) / TICKS_PER_SECOND,
             partition_of(key, record_id, layout.partitions),
         )
 

@@ -56,6 +56,8 @@ class Outgoing(NamedTuple):
     key: bytes | None
     value: bytes
     headers: list[tuple[str, bytes]]
+    created_s: float
+    """When its event was created, in seconds since 1970."""
     partition: int
     """Where librdkafka's default partitioner puts a keyed record; where an unkeyed one is put explicitly."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sinkworker.ledger.contract import Batch
 
@@ -21,6 +22,9 @@ class InFlight:
     """Its records that were made Kafka messages: the filter may keep some back."""
     first_position: int | None = None
     """Where its first record stands in the log, once that has been produced."""
+    created_s: list[float] = field(default_factory=list)
+    """When the events of its messages were created, in seconds since 1970."""
+    begun_s: float = field(default_factory=time.monotonic)
 
     @property
     def confirmed(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,10 +16,13 @@ from sinkworker.connectors.settings import SinkSettings
 from sinkworker.database import Database
 from sinkworker.delivery.deliver import Bounds, Delivery
 from sinkworker.delivery.outlet import Outlets
+from sinkworker.delivery.window import InFlight
 from sinkworker.errors import SinkworkerError, Stale, Transient, Unavailable
 from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Activation, Enqueue
 from sinkworker.ledger.redis_ledger import RedisLedger
+from sinkworker.metrics.recorder import Recorder
+from sinkworker.metrics.series import ERRORS, FAULTS, PRODUCE_S, PRODUCED, WRITE_S, WRITTEN
 from sinkworker.model import Epoch, SettingsId
 
 log = logging.getLogger(__name__)
@@ -40,6 +44,8 @@ class Worker:
         self._database = Database(config.kurrentdb_uri)
         self._registry = Registry(self._database)
         self._lease_ms = int(config.claim_lease_s * 1000)
+        self._recorder = Recorder(self._redis)
+        self._recorder.start()
         self._ledgers: dict[str, RedisLedger] = {}
         self._troubles: dict[str, tuple[Epoch, logs.Troubles]] = {}
         self._outlets = Outlets(
@@ -69,11 +75,15 @@ class Worker:
             self._bounds,
             self._stopping,
             {"connector": connector, "epoch": epoch},
+            lambda flight: self._count(connector, flight),
         )
         troubles = self._troubles_of(connector, epoch)
         try:
             delivery.run(epoch, activations)
         except SinkworkerError as exc:
+            if not isinstance(exc, Stale):
+                self._recorder.tally.count(connector, ERRORS, label=exc.code)
+                self._recorder.tally.count(connector, FAULTS)
             troubles.say(exc, _what_next(exc), lane=_lanes(activations))
             raise
         else:
@@ -85,8 +95,16 @@ class Worker:
                     self._enqueue(connector, epoch, [again])
         return delivery.done.summary()
 
+    def _count(self, connector: str, flight: InFlight) -> None:
+        tally, records = self._recorder.tally, flight.produced
+        tally.observe(connector, WRITTEN, 1, records)
+        tally.count(connector, PRODUCED, records)
+        tally.observe(connector, PRODUCE_S, time.monotonic() - flight.begun_s, records)
+        tally.observe_ages(connector, WRITE_S, flight.created_s, time.time())
+
     def close(self) -> None:
         self._outlets.close()
+        self._recorder.close()
         self._database.close()
         self._redis.close()
 

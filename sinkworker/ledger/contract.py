@@ -122,6 +122,8 @@ class Watermark:
     epoch: Epoch
     generation: Generation
     cursor: Cursor
+    frontier: Cursor
+    """Every matching record at or before it has at least been dispatched."""
     acked_records: int
     """Records acknowledged since the takeover of this epoch."""
     in_flight_batches: int

@@ -292,6 +292,7 @@ class MemoryLedger:
             epoch=state.tenure.epoch,
             generation=state.tenure.generation,
             cursor=self._low(),
+            frontier=state.frontier,
             acked_records=state.acked_records,
             in_flight_batches=state.batch_total,
             in_flight_bytes=self._bytes(),

@@ -229,11 +229,12 @@ class RedisLedger:
         word, *answer = self._ask("watermark")
         if word != b"OK":
             return None
-        epoch, generation, cursor, acked_records, batches, size, held = answer
+        epoch, generation, cursor, frontier, acked_records, batches, size, held = answer
         return Watermark(
             epoch=Epoch(int(epoch)),
             generation=Generation(generation.decode()),
             cursor=Cursor.decode(cursor.decode()),
+            frontier=Cursor.decode(frontier.decode()),
             acked_records=acked_records,
             in_flight_batches=batches,
             in_flight_bytes=size,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import Depends, FastAPI, Path, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
@@ -20,6 +20,7 @@ from sinkworker.connectors.registry import Registry
 from sinkworker.errors import SinkworkerError
 from sinkworker.management import faults, openapi, shapes
 from sinkworker.management.shapes import Query
+from sinkworker.metrics import exposition
 from sinkworker.model import Position
 
 log = logging.getLogger(__name__)
@@ -55,8 +56,12 @@ Id = Annotated[str, Depends(_checked_id)]
 At = Annotated[str, Path(json_schema_extra=openapi.POSITION)]
 
 
-def create_app(registry: Registry, notify: Callable[[str], None], unready: Callable[[], list[str]]) -> FastAPI:
+def create_app(
+    registry: Registry, notify: Callable[[str], None], unready: Callable[[], list[str]], metrics: Callable[[], str]
+) -> FastAPI:
     """The application. `notify` tells schedulers of a changed connector; `unready` names what does not answer.
+
+    `metrics` is the text that Prometheus scrapes.
 
     Handlers are plain functions, run in threads: the registry blocks.
     """
@@ -154,6 +159,10 @@ def create_app(registry: Registry, notify: Callable[[str], None], unready: Calla
     def readyz() -> Json:
         down = unready()
         return Json({"status": "waiting" if down else "ready", "waitingFor": down}, status_code=503 if down else 200)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    def metrics_text() -> Response:
+        return Response(metrics(), media_type=exposition.CONTENT_TYPE)
 
     _answer_errors(app)
     return app

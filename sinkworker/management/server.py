@@ -17,6 +17,8 @@ from sinkworker.database import Database
 from sinkworker.errors import Misconfigured, SinkworkerError
 from sinkworker.ledger import redis_client
 from sinkworker.management.api import create_app
+from sinkworker.management.scrape import scrape
+from sinkworker.metrics.recorder import recorded
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class ApiServer:
         self._host, self._port = config.api_host, config.api_port
         self._redis = redis_client.connect(config.redis_url)
         self._database = Database(config.kurrentdb_uri)
+        self._registry = Registry(self._database)
         self._probes: dict[str, Callable[[], object]] = {
             "KurrentDB": self._database.head,
             "Redis": lambda: redis_client.check(self._redis),
@@ -47,7 +50,7 @@ class ApiServer:
     def run(self, stop: threading.Event) -> None:
         """Raises Misconfigured when the address cannot be listened on."""
         listener = _listen(self._host, self._port)
-        app = create_app(Registry(self._database), self._notify, self._unready)
+        app = create_app(self._registry, self._notify, self._unready, self._metrics)
         server = uvicorn.Server(
             uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, lifespan="off")
         )
@@ -81,6 +84,9 @@ class ApiServer:
     def _notify(self, connector_id: str) -> None:
         with contextlib.suppress(SinkworkerError):  # schedulers also look by themselves
             redis_client.poke(self._redis, connector_id)
+
+    def _metrics(self) -> str:
+        return scrape(self._registry, self._database.head, lambda connector: recorded(self._redis, connector))
 
     def _unready(self) -> list[str]:
         return list(self._down())

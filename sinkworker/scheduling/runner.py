@@ -12,6 +12,7 @@ from sinkworker import logs
 from sinkworker.bell import SocketBell
 from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.errors import RedisUnavailable, Restored, SinkworkerError, Stale, Transient
+from sinkworker.metrics.series import FAULTS
 from sinkworker.model import Revision
 from sinkworker.scheduling.tenure import ActiveTenure, Means, finish_stop
 
@@ -184,6 +185,7 @@ class Runner(threading.Thread):
         if isinstance(exc, Stale):
             self._troubles.say(exc, "The epoch is over: taking over again.", level=logging.INFO)
             return
+        self._means.tally.count(self._id, FAULTS)
         if self._troubles.say(exc, "Trying again until it works."):
             self._unsaid = exc
         if self._unsaid is not None:

@@ -18,6 +18,7 @@ from sinkworker.errors import SinkworkerError
 from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Enqueue
 from sinkworker.ledger.redis_ledger import RedisLedger
+from sinkworker.metrics.recorder import Recorder
 from sinkworker.model import Revision
 from sinkworker.scheduling.lanes import Limits
 from sinkworker.scheduling.runner import Runner
@@ -51,6 +52,7 @@ class Scheduler:
         self._database = Database(config.kurrentdb_uri)
         self._registry = Registry(self._database)
         self._reader = readers.usable(readers.Reader(config.reader))
+        self._recorder = Recorder(self._redis)
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
         self._runners: dict[str, Runner] = {}
         self._given_up: dict[str, Revision | None] = {}
@@ -63,6 +65,7 @@ class Scheduler:
     def run(self, stop: threading.Event) -> None:
         listener = redis_client.Listener(self._redis, self._wake, self._look.set, stop, self._role)
         listener.start()
+        self._recorder.start()
         process.spare_the_collector()
         while not stop.is_set():
             self._look.clear()
@@ -74,6 +77,7 @@ class Scheduler:
         for runner in runners:
             runner.join()
         listener.join()
+        self._recorder.close()
         self._database.close()
         self._redis.close()
 
@@ -150,6 +154,7 @@ class Scheduler:
             default_servers=self._default_servers,
             drain_timeout_s=config.drain_timeout_s,
             instance=self._instance,
+            tally=self._recorder.tally,
         )
         lease = redis_client.Lease(self._redis, connector.id, LEASE_S)
         return Runner(means, lease, connector.id, connector.activation, self._role)

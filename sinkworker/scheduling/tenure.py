@@ -21,13 +21,16 @@ from sinkworker.database import Database, NoBoundary
 from sinkworker.errors import Full, Misconfigured, Restored, Stale, Unavailable, Undeliverable
 from sinkworker.ledger.contract import Activation, Batch, Closed, Enqueue, Ledger, Survey, Taken, Tenure
 from sinkworker.logs import Troubles
+from sinkworker.metrics.series import AVOIDED, CONSUMED, TAKEOVERS
+from sinkworker.metrics.tally import Tally
 from sinkworker.model import Cursor, Epoch, Position, Record
 from sinkworker.scheduling import generations
+from sinkworker.scheduling.arrears import Arrears
 from sinkworker.scheduling.generations import FromBeginning, FromCheckpoint, FromNow, FromPosition, Opening, Start
 from sinkworker.scheduling.grouping import Grouping
 from sinkworker.scheduling.lanes import Lanes, Limits
 from sinkworker.scheduling.routing import Router
-from sinkworker.source.events import Item
+from sinkworker.source.events import Item, created_s
 from sinkworker.source.filters import OneStream, ServerFilter, server_filter
 from sinkworker.source.subscription import LetGo, Subscription
 from sinkworker.topics import Topic
@@ -43,6 +46,7 @@ HEARTBEAT_S = 1.0
 RESUBSCRIBE_S = 0.5
 READ_ITEMS = 2000
 REGROUP_S = 0.01
+SHOW_S = 1.0
 """How soon the ledger is looked at again while activations wait for company."""
 
 DRAIN_POLL_S = 0.05
@@ -69,6 +73,7 @@ class Means:
     default_servers: str
     drain_timeout_s: float
     instance: str
+    tally: Tally
 
 
 class ActiveTenure:
@@ -88,6 +93,9 @@ class ActiveTenure:
         """The code of the trouble that the connector says it waits for."""
         self._caught_up: Cursor | None = None
         """Where the lanes stood when the reader had caught up with the log, until that is a checkpoint."""
+        self._arrears = Arrears()
+        self._shown_at = 0.0
+        self._skipped = 0
         self._taken = False
         self.began = False
         """This scheduler has an epoch over the connector: `epoch`."""
@@ -111,6 +119,7 @@ class ActiveTenure:
         self._connector = self._means.registry.take_over(self._id, self._means.instance)  # R4
         self.epoch = self._connector.epoch
         self.began = True
+        self._means.tally.count(self._id, TAKEOVERS)
         if (self._connector.activation, self._connector.generation) != (before.activation, before.generation):
             raise Stale(f"Connector {self._id} was changed at the same moment.")
 
@@ -330,7 +339,14 @@ class ActiveTenure:
         except NoBoundary as exc:
             raise _restored(f"position {self._lanes.read.commit} is no longer a record's") from exc
         self._route(items)
+        self._count(items)
         return bool(items)
+
+    def _count(self, items: Sequence[Item]) -> None:
+        records = [item for item in items if isinstance(item, Record)]
+        if records:
+            self._means.tally.count(self._id, CONSUMED, len(records))
+            self._arrears.read(created_s(records[0]), records[-1].cursor)
 
     def _route(self, items: Iterable[Item]) -> None:
         """Every record into its lane's buffer. Runs for every record."""
@@ -374,6 +390,7 @@ class ActiveTenure:
         self._refused = None
         self._counter = survey.counter
         self._lanes.observe(survey)
+        self._arrears.dispatched_records += sum(batch.count for batch in batches)
         self._tell(survey.trouble)
         self._commit_what_is_caught_up(survey, frontier)
         self._grouping.add(survey.activations, now)
@@ -381,6 +398,19 @@ class ActiveTenure:
         if survey.failure:
             reason = json.loads(survey.failure)
             raise Undeliverable(reason["message"], code=reason["code"])
+        if now - self._shown_at >= SHOW_S:
+            self._shown_at = now
+            self._show(survey)
+
+    def _show(self, survey: Survey) -> None:
+        """How the epoch stands, to those who watch."""
+        watermark = self._means.ledger.watermark()
+        if watermark is None or watermark.epoch != self.epoch:
+            return
+        tally = self._means.tally
+        tally.show(self._id, self._arrears.gauges(survey, watermark, self._lanes.buffered_records))
+        tally.count(self._id, AVOIDED, self._lanes.skipped - self._skipped)
+        self._skipped = self._lanes.skipped
 
     def _commit_what_is_caught_up(self, survey: Survey, frontier: Cursor) -> None:
         """The database has said that there is no more: once delivered, that is worth a checkpoint (contract §7.2).

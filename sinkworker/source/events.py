@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker.errors import Fatal
-from sinkworker.model import Cursor, Passed, Position, Record, Revision
+from sinkworker.model import TICKS_PER_SECOND, Cursor, Passed, Position, Record, Revision
 
 Item: TypeAlias = Record | Passed
 
@@ -46,6 +46,11 @@ def items(messages: Iterable[bytes]) -> list[Item]:
     except (DecodeError, UnicodeDecodeError, ValueError) as exc:
         raise Fatal(f"KurrentDB sent a message that cannot be read: {exc}.") from exc
     return found
+
+
+def created_s(record: Record) -> float:
+    """When the record's event was created, in seconds since 1970."""
+    return int(_ReadResp.FromString(record.raw).event.event.metadata["created"]) / TICKS_PER_SECOND
 
 
 def _mark(response: streams_pb2.ReadResp) -> Passed | None:

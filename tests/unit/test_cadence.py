@@ -15,7 +15,7 @@ AUTOCOMMIT = Autocommit(enabled=True, interval_ms=5000, records_threshold=10)
 
 def watermark(position: int = 200, acked: int = 1) -> Watermark:
     cursor = Cursor(Position(position), Position(position))
-    return Watermark(Epoch(1), Generation("g"), cursor, acked, in_flight_batches=0, in_flight_bytes=0, held=0)
+    return Watermark(Epoch(1), Generation("g"), cursor, cursor, acked, in_flight_batches=0, in_flight_bytes=0, held=0)
 
 
 def test_a_watermark_is_written_once_it_has_waited_for_the_interval() -> None:

@@ -122,7 +122,7 @@ class Outlet:
         for record_id in batch.payload.decode().split(","):
             if record_id in self.unbuildable:
                 raise Undeliverable(f"record {record_id} cannot be built")
-            yield Outgoing(record_id, "loan-1", "Requested", 1, b"k", b"{}", [], partition=int(batch.lane))
+            yield Outgoing(record_id, "loan-1", "Requested", 1, b"k", b"{}", [], 0.0, partition=int(batch.lane))
 
 
 class World:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from kurrentdbclient import NewEvent
+from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker.bell import Bell
 from sinkworker.database import NoBoundary, StoredEvent, WrongRevision
@@ -149,5 +150,18 @@ class Subscription:
 
 
 def as_record(event: StoredEvent) -> Record:
-    raw = f"{event.commit}:{event.stream}".encode()
-    return Record(event.commit, event.prepare, event.revision, event.id, event.stream, event.type, b"", raw)
+    response = streams_pb2.ReadResp()
+    raw = response.event.event
+    raw.commit_position = event.commit
+    raw.stream_identifier.stream_name = event.stream.encode()
+    raw.metadata["created"] = "0"
+    return Record(
+        event.commit,
+        event.prepare,
+        event.revision,
+        event.id,
+        event.stream,
+        event.type,
+        b"",
+        response.SerializeToString(),
+    )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError
+from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker.delivery.producer import Outgoing, Refusal
 from sinkworker.delivery.window import InFlight
@@ -153,6 +154,7 @@ class Outlet:
 
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing]:
         for raw in payload.unpack(batch.payload):
-            position, _, stream = bytes(raw).decode().partition(":")
-            partition = partition_of(stream.encode(), "", layout.partitions)
-            yield Outgoing(position, stream, "T", int(position), stream.encode(), b"", [], partition=partition)
+            event = streams_pb2.ReadResp.FromString(raw).event.event
+            key, position = event.stream_identifier.stream_name, event.commit_position
+            partition = partition_of(key, "", layout.partitions)
+            yield Outgoing(str(position), key.decode(), "T", position, key, b"", [], 0.0, partition=partition)

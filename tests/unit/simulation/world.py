@@ -29,6 +29,7 @@ from sinkworker.ledger import memory
 from sinkworker.ledger.contract import Activation
 from sinkworker.ledger.memory import MemoryLedger
 from sinkworker.logs import Role
+from sinkworker.metrics.tally import Tally
 from sinkworker.model import Cursor, Epoch, Position, SettingsId
 from sinkworker.scheduling import runner as running
 from sinkworker.scheduling import tenure as tenures
@@ -309,7 +310,7 @@ class Coordinator:
                     watch = None
                 elif watch is None or not watch.serves(connector):
                     store = world.rules.store(database, ID, generation.id, generation.start)
-                    watch = world.rules.watch(connector, ledger, store, world.enqueue, Role())
+                    watch = world.rules.watch(connector, ledger, store, world.enqueue, Role(), Tally())
                 else:
                     watch.connector = connector
             for _ in range(world.rng.randint(1, 4)):
@@ -367,6 +368,7 @@ class World:
             default_servers="broker:9092",
             drain_timeout_s=DRAIN_S,
             instance="scheduler",
+            tally=Tally(),
         )
 
     def enqueue(self, connector_id: str, epoch: Epoch, activations: Sequence[Activation]) -> None:

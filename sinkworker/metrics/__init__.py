@@ -1,0 +1,1 @@
+"""Counts of every process, added up in Redis and served by the API as Prometheus text (contract §10)."""

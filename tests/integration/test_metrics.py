@@ -1,0 +1,71 @@
+"""What a scrape of the API shows of a running connector, added up over every process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sinkworker.config import Config, Secret
+from sinkworker.local.part import free_port
+from sinkworker.management.server import ApiServer
+from tests.processes import eventually
+from tests.system import Flow, System
+
+COMMITS = "messaging_kurrent_consumer_commit_latency_s_count"
+
+Scrape = Callable[[Flow], dict[str, float]]
+
+
+@pytest.fixture(scope="module")
+def scrape(system: System) -> Iterator[Scrape]:
+    config = Config(
+        kurrentdb_uri=Secret(system.addresses["KURRENTDB_URI"]),
+        redis_url=Secret(system.addresses["REDIS_URL"]),
+        api_port=free_port(),
+    )
+    stop = threading.Event()
+    server = threading.Thread(target=ApiServer(config).run, args=(stop,))
+    server.start()
+    with httpx.Client(base_url=f"http://127.0.0.1:{config.api_port}", timeout=10) as client:
+
+        def scrape(flow: Flow) -> dict[str, float]:
+            answer = client.get("/metrics")
+            assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+            samples = [each for family in text_string_to_metric_families(answer.text) for each in family.samples]
+            assert all(each.labels["connector_type"] == "kafka" for each in samples)
+            # The parser gives every counter a name in `_total`.
+            return {each.name: each.value for each in samples if each.labels["connector_id"] == flow.id}
+
+        yield scrape
+    stop.set()
+    server.join(10)
+
+
+def test_a_connectors_metrics_count_every_record_of_every_worker(system: System, scrape: Scrape) -> None:
+    flow = system.flow()
+    flow.append(300)
+    assert flow.delivered().holds
+    eventually(lambda: everyone_has_told(scrape(flow), 300))
+    shown = scrape(flow)
+    assert shown["messaging_kurrent_consumer_message_count_total"] == 300
+    assert shown["messaging_kurrent_producer_message_count_total"] == 300
+    assert shown["kurrent_sink_write_latency_s_count"] == 300
+    assert 0 < shown["kurrent_sink_write_latency_s_sum"] < 300 * 60
+    assert shown["messaging_kurrent_producer_produce_duration_s_count"] == 300
+    assert shown[COMMITS] <= 300
+    assert shown["messaging_kurrent_consumer_lag"] >= 0
+    assert shown["kurrent_connector_active_total"] == 1
+    assert shown["sinkworker_takeovers_total"] == 1
+    eventually(lambda: scrape(flow).get("sinkworker_lag_records") == 0)
+    assert scrape(flow)["sinkworker_lag_seconds"] == scrape(flow)["messaging_kurrent_producer_queue_length"] == 0
+    flow.stop()
+    assert scrape(flow)["kurrent_connector_active_total"] == 0
+
+
+def everyone_has_told(shown: dict[str, float], records: int) -> bool:
+    counts = ("kurrent_sink_written_total_records_count", "messaging_kurrent_consumer_message_count_total")
+    return all(shown[name] == records for name in counts) and shown[COMMITS] > 0
