@@ -53,6 +53,8 @@ class Setting:
     name: str
     parse: Callable[[str], Any]
     meaning: str
+    hidden: bool = False
+    """The whole value is a secret, not only a password in it."""
 
 
 def _text(value: str) -> str:
@@ -106,6 +108,34 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
         return number
 
     return parse
+
+
+def _token(value: str) -> Secret:
+    return Secret(value)
+
+
+def _readable_file(value: str) -> Path:
+    _token_in(Path(value))
+    return Path(value)
+
+
+def _token_in(path: Path) -> Secret:
+    """The file's content, without its last line breaks. Raises ValueError."""
+    try:
+        token = path.read_bytes().decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError("must name a file of UTF-8 text") from None
+    except OSError as exc:
+        raise ValueError(f"names a file that cannot be read: {exc.strerror}") from None
+    if not token:
+        raise ValueError("names a file without a token in it")
+    return Secret(token)
+
+
+def _boolean(value: str) -> bool:
+    if value.lower() not in {"true", "false"}:
+        raise ValueError("must be true or false")
+    return value.lower() == "true"
 
 
 def _level(value: str) -> str:
@@ -162,6 +192,21 @@ class Config:
     lane_depth: int = 16
     in_flight_batches: int = 4
     in_flight_bytes: int = 64 << 20
+    data_protection_token: Secret | None = None
+    data_protection_token_file: Path | None = None
+    mask_secrets: bool = False
+
+    def protection_token(self) -> Secret | None:
+        """The secret that sensitive settings are encrypted under: the file's, before the variable's own.
+
+        Raises Invalid where the file cannot be read any more: `load` has read it once.
+        """
+        if self.data_protection_token_file is None:
+            return self.data_protection_token
+        try:
+            return _token_in(self.data_protection_token_file)
+        except ValueError as exc:
+            raise Invalid(f"{SETTINGS['data_protection_token_file'].name} {exc}.") from exc
 
 
 SETTINGS: dict[str, Setting] = {
@@ -203,6 +248,20 @@ SETTINGS: dict[str, Setting] = {
     ),
     "in_flight_bytes": Setting(
         "SINKWORKER_IN_FLIGHT_BYTES", _int(1 << 20, 1 << 34), "a connector's reading pauses at this much undelivered"
+    ),
+    "data_protection_token": Setting(
+        "SINKWORKER_DATA_PROTECTION_TOKEN",
+        _token,
+        "what passwords in settings are encrypted under; the same for every process, for ever",
+        hidden=True,
+    ),
+    "data_protection_token_file": Setting(
+        "SINKWORKER_DATA_PROTECTION_TOKEN_FILE", _readable_file, "a file with the token, which then counts alone"
+    ),
+    "mask_secrets": Setting(
+        "SINKWORKER_MASK_SECRETS",
+        _boolean,
+        "whether the API shows passwords as `*****`, and given that keeps them",
     ),
 }
 

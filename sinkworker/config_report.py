@@ -55,6 +55,8 @@ def as_table(rows: Iterable[Row]) -> str:
 
 def _text(config: Config, key: str) -> str | None:
     value = getattr(config, key)
+    if isinstance(value, Secret) and SETTINGS[key].hidden:
+        return str(value)
     if isinstance(value, Secret):
         return without_password(value.reveal())
     return None if value is None else str(value)

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -57,8 +58,11 @@ def describe_topic(name: str, options: Mapping[str, Any], timeout_s: float = 5.0
     }
     faults: list[KafkaError] = []
     client: dict[str, Any] = {**common, "error_cb": faults.append, "log_level": CRITICAL_ONLY}
-    admin = AdminClient(client, logger=_LOG)
     servers = options["bootstrap.servers"]
+    try:
+        admin = AdminClient(client, logger=_LOG)
+    except KafkaException as exc:
+        raise _unusable(exc.args[0], options.get("ssl.ca.location")) from exc
     try:
         found = _found(admin, faults, name, timeout_s)
         if found is None and _broker_creates_topics(admin, timeout_s):
@@ -95,6 +99,21 @@ def create_topic(name: str, partitions: int, servers: str) -> None:
                 hint="Check KAFKA_BOOTSTRAP_SERVERS and that the brokers run.",
             ) from exc
         raise Misconfigured(f"Kafka at {servers} refuses to create the topic {name!r}: {error.str()}.") from exc
+
+
+def _unusable(error: KafkaError, ca_location: str | None) -> Misconfigured:
+    """Options that the client library cannot begin anything with, the file of certificates before all."""
+    message = f"The Kafka client cannot be made: {error.str()}."
+    hint = ""
+    if ca_location is not None and "ssl.ca.location" in error.str():
+        fault = "holds no CA certificate in PEM"
+        try:
+            Path(ca_location).open("rb").close()
+        except OSError as exc:
+            fault = f"cannot be read here: {exc.strerror}"
+        message = f"The file {ca_location} of `authentication:sslCaLocation` {fault}."
+        hint = "Every machine with a scheduler or a worker needs it."
+    return Misconfigured(message, hint=hint, code="kafka-settings")
 
 
 def _translated(error: KafkaError, faults: list[KafkaError], servers: str) -> KafkaUnavailable | Misconfigured:

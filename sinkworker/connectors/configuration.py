@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from sinkworker.connectors.errors import InvalidArgument
+from sinkworker.connectors.settings import is_sensitive
 
 Nested: TypeAlias = dict[str, Any]
 """A JSON object of objects, arrays, numbers, texts, booleans and nulls."""
@@ -94,7 +95,8 @@ def flatten(configuration: Nested) -> dict[str, str | None]:
 def unflatten(settings: Mapping[str, str]) -> Nested:
     """Settings as a `configuration` object, each leaf in the type that its text looks like; empty values are left out.
 
-    A key that is at once a value and a prefix of others (`a` and `a:b`) keeps only what is below it.
+    A key that is at once a value and a prefix of others (`a` and `a:b`) keeps only what is below it. A password stays
+    the text that it is: a number would come back as another one.
     """
     root: Nested = {}
     for key, text in settings.items():
@@ -108,7 +110,7 @@ def unflatten(settings: Mapping[str, str]) -> Nested:
                 child = node[part] = {}
             node = child
         if not isinstance(node.get(leaf), dict):
-            node[leaf] = _typed(text)
+            node[leaf] = text if is_sensitive(key) else _typed(text)
     return {name: _with_arrays(child) for name, child in root.items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from sinkworker.errors import Invalid
+from sinkworker.errors import Invalid, Misconfigured
 
 
 class NotFound(Invalid):
@@ -30,6 +30,12 @@ class SecretsUnprotected(FailedPrecondition):
     """A sensitive setting was given, and nothing is there to encrypt it with."""
 
     code = "secrets-unprotected"
+
+
+class SecretsUnreadable(Misconfigured):
+    """A stored sensitive setting cannot be decrypted here: no token, another one, or the data key is gone."""
+
+    code = "secrets-unreadable"
 
 
 class InvalidArgument(Invalid):

@@ -57,6 +57,10 @@ class Change:
     type: EventType
     data: Mapping[str, Any]
 
+    def of_settings(self, settings: Mapping[str, str]) -> Change:
+        """The same with these settings."""
+        return replace(self, data={**self.data, "settings": settings})
+
     def recorded(self, now: datetime) -> dict[str, Any]:
         """The data as it is written, JSON values only."""
         return {"version": VERSION, "time": now.isoformat(), **self.data}

@@ -16,11 +16,12 @@ from uuid import uuid4
 import orjson
 from kurrentdbclient import NewEvent
 
-from sinkworker.connectors import commands, lifecycle, streams
+from sinkworker.connectors import commands, lifecycle, streams, vault
 from sinkworker.connectors.configuration import amended
 from sinkworker.connectors.errors import FailedPrecondition
 from sinkworker.connectors.lifecycle import Change, Connector, EventType, Fact, Unreadable
-from sinkworker.connectors.settings import parse, refuse_secrets
+from sinkworker.connectors.settings import Discreet, SinkSettings, parse
+from sinkworker.connectors.vault import Protection, Vault
 from sinkworker.database import Database, StoredEvent, WrongRevision
 from sinkworker.errors import Stale
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision
@@ -58,8 +59,9 @@ class Registry:
     Every method raises what `Database` raises; after Unavailable the outcome of a command is unknown.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, protection: Protection = Protection()) -> None:  # noqa: B008 (a constant)
         self._database = database
+        self._vault = Vault(database, protection)
         # Snapshots, replaced whole: a reader that loses a race reads a little more the next time, nothing worse.
         self._known: dict[str, _Known] = {}
         self._index: tuple[_Entry, ...] = ()
@@ -101,6 +103,19 @@ class Registry:
         except (KeyError, ValueError, TypeError):
             return None  # not written by us
 
+    def shown_settings(self, connector: Connector) -> Discreet[str]:
+        """The settings as reads show them: sensitive ones in plain text, or as this deployment has it.
+
+        Those of a deleted connector stay as they are stored: nobody is to get its password any more.
+        """
+        if connector.deleted:
+            return Discreet(connector.settings)
+        return self._vault.shown(connector.id, connector.settings)
+
+    def active_settings(self, connector: Connector) -> SinkSettings:
+        """What the running instance goes by, its secrets decrypted. Raises SecretsUnreadable, InvalidSettings."""
+        return parse(self._vault.opened(connector.id, connector.active_settings))
+
     # what people ask for
 
     def create(self, connector_id: str, settings: Mapping[str, str | None], name: str | None = None) -> Connector:
@@ -113,9 +128,11 @@ class Registry:
 
         def decide(connector: Connector | None) -> Change:
             change = commands.create(connector, connector_id, name or connector_id, given)
-            _check(given)
+            self._check(given, {})
             self._prepare(connector_id)
-            return change
+            if connector is not None:
+                self._destroy_keys(connector)  # those of a deleted namesake
+            return change.of_settings(self._vault.sealed(connector_id, given, {}))
 
         return self._decide(connector_id, decide)
 
@@ -126,8 +143,10 @@ class Registry:
         """
 
         def decide(connector: Connector) -> Change:
-            _check(amended(connector.settings, change))
-            return commands.reconfigure(connector, change)
+            decided = commands.reconfigure(connector, change)
+            settings = decided.data["settings"]
+            self._check(settings, connector.settings)
+            return decided.of_settings(self._vault.sealed(connector_id, settings, connector.settings))
 
         return self._command(connector_id, decide)
 
@@ -151,10 +170,14 @@ class Registry:
         return self._command(connector_id, commands.stop)
 
     def delete(self, connector_id: str) -> Connector:
-        """Delete it, and its checkpoints. Raises NotFound, and FailedPrecondition unless it is stopped."""
+        """Delete it, its checkpoints and data keys. Raises NotFound, and FailedPrecondition unless it is stopped."""
+        before = self.get(connector_id)
+        if before is not None and before.deleted:
+            self._destroy_keys(before)  # the first request may have failed half-way
         connector = self._command(connector_id, commands.delete)
         # Should this fail, creating the connector again deletes them before anything else.
         self._database.delete_stream(streams.checkpoints(connector_id))
+        self._destroy_keys(connector)
         return connector
 
     # what a scheduler says
@@ -246,6 +269,20 @@ class Registry:
         self._database.delete_stream(checkpoints)  # those of a deleted namesake
         self._database.set_max_count(checkpoints, streams.CHECKPOINTS_KEPT)
         self._register(connector_id)
+
+    def _check(self, settings: Mapping[str, str], stored: Mapping[str, str]) -> None:
+        parse(settings)
+        self._vault.check(settings, stored)
+
+    def _destroy_keys(self, deleted: Connector) -> None:
+        """Every data key that was used until that deletion. A later namesake's have ids of their own."""
+        used: set[str] = set()
+        for event in self._database.read_stream(streams.of_connector(deleted.id)):
+            if event.revision > deleted.revision:
+                break
+            if event.type in (EventType.CREATED, EventType.RECONFIGURED):
+                used.update(vault.key_ids(orjson.loads(event.data)["settings"]))
+        self._vault.destroy(deleted.id, sorted(used))
 
     def _command(self, connector_id: str, decide: Callable[[Connector], Change | None]) -> Connector:
         return self._decide(connector_id, lambda connector: decide(commands.existing(connector, connector_id)))
@@ -361,8 +398,3 @@ def _registered_id(event: StoredEvent) -> str:
 
 def _before(revision: Revision) -> Revision | None:
     return Revision(revision - 1) if revision > 0 else None
-
-
-def _check(settings: Mapping[str, str]) -> None:
-    parse(settings)
-    refuse_secrets(settings)

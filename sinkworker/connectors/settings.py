@@ -16,14 +16,32 @@ from typing import Any, TypeVar
 
 from sinkworker.config import Secret
 from sinkworker.connectors import dialect, jsonpath, patterns
-from sinkworker.connectors.errors import InvalidSettings, SecretsUnprotected
+from sinkworker.connectors.errors import InvalidSettings
+
+_T = TypeVar("_T")
+_Value = TypeVar("_Value")
 
 DEFAULT_SERVERS = "localhost:9092"
 TYPE_NAMES = ("kafka-sink", "KafkaSink", "Kurrent.Connectors.Kafka.KafkaSink")
 """Every spelling of the one connector type there is, the canonical one first. Case-sensitive, unlike all else."""
 
 PASSWORD_KEY = "authentication:password"  # noqa: S105 (the name of a setting)
+_SENSITIVE = frozenset({PASSWORD_KEY, "sasl.password"})
+"""Settings, and options of librdkafka, that nobody but Kafka may see."""
+
 INT32_MAX = 2**31 - 1
+
+
+def is_sensitive(key: str) -> bool:
+    """Whether the value of a setting, or of a librdkafka option, is a secret. Keys have no case."""
+    return key.lower() in _SENSITIVE
+
+
+class Discreet(dict[str, _Value]):
+    """A map with sensitive values in plain text, none of which its `repr` shows."""
+
+    def __repr__(self) -> str:
+        return repr({key: "***" if is_sensitive(key) else value for key, value in self.items()})
 
 
 class FilterType(StrEnum):
@@ -106,10 +124,16 @@ class Authentication:
     sasl_mechanism: str = "PLAIN"
     username: str = ""
     password: Secret = field(default_factory=lambda: Secret(""))
+    ssl_ca_location: str = ""
+    """Our addition: a file of the CA certificates to trust, as the processes' machines have it. Empty: the system's."""
 
     @property
     def is_sasl(self) -> bool:
         return self.security_protocol.startswith("SASL_")
+
+    @property
+    def is_tls(self) -> bool:
+        return self.security_protocol.endswith("SSL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +164,7 @@ class SinkSettings:
         """The brokers to connect to, where `deployment` names those of connectors that name none."""
         return self.bootstrap_servers or deployment or DEFAULT_SERVERS
 
-    def producer_options(self, connector_id: str, deployment_servers: str | None = None) -> dict[str, str | int | bool]:
+    def producer_options(self, connector_id: str, deployment_servers: str | None = None) -> Discreet[str | int | bool]:
         """Every librdkafka option that the settings decide, and the fixed ones (contract §2.2)."""
         options: dict[str, str | int | bool] = {
             "bootstrap.servers": self.servers(deployment_servers),
@@ -166,7 +190,9 @@ class SinkSettings:
                 "sasl.username": self.authentication.username,
                 "sasl.password": self.authentication.password.reveal(),
             }
-        return options
+        if self.authentication.is_tls and self.authentication.ssl_ca_location:
+            options["ssl.ca.location"] = self.authentication.ssl_ca_location
+        return Discreet(options)
 
     def key_fingerprint(self) -> str:
         """A short text of the key settings, for `Layout.keys`."""
@@ -231,19 +257,6 @@ def parse(settings: Mapping[str, str]) -> SinkSettings:
     if reader.violations:
         raise InvalidSettings(reader.violations)
     return value
-
-
-def refuse_secrets(settings: Mapping[str, str]) -> None:
-    """Raise SecretsUnprotected for a map that has a sensitive key, even an empty one: nothing could encrypt it yet."""
-    for key in settings:
-        if key.lower() == PASSWORD_KEY:
-            raise SecretsUnprotected(
-                f"The setting {key} is sensitive, and data protection is not supported by this version.",
-                hint="Use a listener without SASL, or mutual TLS.",
-            )
-
-
-_T = TypeVar("_T")
 
 
 class _Reader:
@@ -367,6 +380,7 @@ class _Reader:
             sasl_mechanism=self.one_of("authentication:saslMechanism", mechanisms, "PLAIN"),
             username=self.text("authentication:username"),
             password=Secret(self._values.get(PASSWORD_KEY, "")),
+            ssl_ca_location=self.text("authentication:sslCaLocation", check=_path_fault),
         )
         if authentication.is_sasl:
             if not authentication.username:
@@ -398,6 +412,10 @@ def _topic_fault(topic: str) -> str | None:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic) or topic in {".", ".."}:
         return f"must be a Kafka topic name: up to 249 letters, digits, `.`, `_` and `-`, not {topic!r}"
     return None
+
+
+def _path_fault(path: str) -> str | None:
+    return "must be the path of a file, without control characters" if _CONTROL.search(path) else None
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -16,6 +16,11 @@ def of_connector(connector_id: str) -> str:
     return f"{INDEX}/{connector_id}"
 
 
+def data_key(connector_id: str, key_id: str) -> str:
+    """One key, wrapped, that a connector's sensitive settings are encrypted with."""
+    return f"{of_connector(connector_id)}/keys/{key_id}"
+
+
 def checkpoints(connector_id: str) -> str:
     """The connector's positions, where the original has them."""
     return f"$connectors/{connector_id}/checkpoints"

@@ -10,9 +10,9 @@ from typing import Any
 
 from sinkworker import logs
 from sinkworker.config import Config
-from sinkworker.connectors import settings as connector_settings
 from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.settings import SinkSettings
+from sinkworker.connectors.vault import Protection
 from sinkworker.database import Database
 from sinkworker.delivery.deliver import Bounds, Delivery
 from sinkworker.delivery.outlet import Outlets
@@ -42,7 +42,7 @@ class Worker:
         self._stopping = stopping
         self._redis = redis_client.connect(config.redis_url)
         self._database = Database(config.kurrentdb_uri)
-        self._registry = Registry(self._database)
+        self._registry = Registry(self._database, Protection.of(config))
         self._lease_ms = int(config.claim_lease_s * 1000)
         self._recorder = Recorder(self._redis)
         self._recorder.start()
@@ -120,7 +120,7 @@ class Worker:
         connector = self._registry.get(connector_id)
         if connector is None or connector.active_settings_id != settings:
             raise Stale(f"Connector {connector_id} no longer runs with these settings.")
-        return connector_settings.parse(connector.active_settings)
+        return self._registry.active_settings(connector)
 
 
 def _what_next(exc: SinkworkerError) -> str:

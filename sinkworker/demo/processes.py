@@ -156,8 +156,9 @@ class _Followed:
 
 def role_environ(environ: Mapping[str, str], data_dir: Path, api_port: int) -> dict[str, str]:
     """The environment of the demo's roles: the user's tuning stays, servers and places are the demo's own."""
-    servers = {SETTINGS[key].name for key in addresses.ADDRESSES}
-    kept = {name: text for name, text in environ.items() if name not in servers and not name.startswith(FOREIGN)}
+    # A token protects what the user's own database has; its file need not be there from the roles' folder.
+    own = {SETTINGS[key].name for key in (*addresses.ADDRESSES, "data_protection_token", "data_protection_token_file")}
+    kept = {name: text for name, text in environ.items() if name not in own and not name.startswith(FOREIGN)}
     return {
         **kept,
         f"{PREFIX}DATA_DIR": str(data_dir),

@@ -139,7 +139,7 @@ def create_app(
     def get_settings(connector_id: Id) -> Answer:
         connector = commands.existing(registry.get(connector_id), connector_id)
         return {
-            "settings": shapes.shown_settings(connector),
+            "settings": shapes.shown_settings(registry.shown_settings(connector)),
             "settingsUpdateTime": shapes.timestamp(connector.settings_at),
         }
 
@@ -147,7 +147,7 @@ def create_app(
     def get_configuration(connector_id: Id) -> Answer:
         connector = commands.existing(registry.get(connector_id), connector_id)
         return {
-            "configuration": unflatten(connector.settings),
+            "configuration": unflatten(registry.shown_settings(connector)),
             "configurationUpdateTime": shapes.timestamp(connector.settings_at),
         }
 
@@ -184,7 +184,7 @@ def _list(registry: Registry, query: Query) -> Answer:
     ]
     shown = matching[(page - 1) * size : page * size]
     return {
-        "items": [shapes.listed(each, _position(registry, each), query) for each in shown],
+        "items": [shapes.listed(each, _position(registry, each), query, registry.shown_settings) for each in shown],
         "totalSize": len(shown),
         "totalCount": len(matching),
         "paging": {"page": page, "pageSize": size},

@@ -13,6 +13,7 @@ import uvicorn
 from sinkworker import logs
 from sinkworker.config import Config
 from sinkworker.connectors.registry import Registry
+from sinkworker.connectors.vault import Protection
 from sinkworker.database import Database
 from sinkworker.errors import Misconfigured, SinkworkerError
 from sinkworker.ledger import redis_client
@@ -41,7 +42,7 @@ class ApiServer:
         self._host, self._port = config.api_host, config.api_port
         self._redis = redis_client.connect(config.redis_url)
         self._database = Database(config.kurrentdb_uri)
-        self._registry = Registry(self._database)
+        self._registry = Registry(self._database, Protection.of(config))
         self._probes: dict[str, Callable[[], object]] = {
             "KurrentDB": self._database.head,
             "Redis": lambda: redis_client.check(self._redis),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -142,8 +142,13 @@ class Query:
         return default
 
 
-def listed(connector: Connector, position: Position | None, query: Query) -> dict[str, Any]:
-    """One item of the list, with the documented names that differ from the canonical ones beside them (G1)."""
+def listed(
+    connector: Connector, position: Position | None, query: Query, settings: Callable[[Connector], Mapping[str, str]]
+) -> dict[str, Any]:
+    """One item of the list, with the documented names that differ from the canonical ones beside them (G1).
+
+    `settings` gives them as reads show them; it is asked only where the query wants them.
+    """
     state_at, settings_at = timestamp(connector.state_at), timestamp(connector.settings_at)
     item: dict[str, Any] = {
         "connectorId": connector.id,
@@ -158,12 +163,12 @@ def listed(connector: Connector, position: Position | None, query: Query) -> dic
     }
     if query.has("includeConfiguration"):
         wanted = query.flag("includeConfiguration")
-        item["configuration"] = unflatten(connector.settings) if wanted else {}
+        item["configuration"] = unflatten(settings(connector)) if wanted else {}
         item["configurationUpdateTime"] = settings_at
     else:
         item |= {"settingsUpdateTime": settings_at, "settingsTimestamp": settings_at}
         if query.flag("includeSettings"):
-            item["settings"] = shown_settings(connector)
+            item["settings"] = shown_settings(settings(connector))
     if position is not None:
         item["position"] = position
     if connector.deleted_at is not None:
@@ -177,8 +182,8 @@ def instance_type(connector: Connector) -> str:
     return next((value for key, value in connector.settings.items() if key.lower() == "instancetypename"), "")
 
 
-def shown_settings(connector: Connector) -> dict[str, str]:
-    return {camel_case(key): value for key, value in connector.settings.items()}
+def shown_settings(settings: Mapping[str, str]) -> dict[str, str]:
+    return {camel_case(key): value for key, value in settings.items()}
 
 
 def _spelling(name: str) -> str:

@@ -13,6 +13,7 @@ from sinkworker import logs, process
 from sinkworker.config import Config
 from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.connectors.registry import Registry
+from sinkworker.connectors.vault import Protection
 from sinkworker.database import Database
 from sinkworker.errors import SinkworkerError
 from sinkworker.ledger import redis_client
@@ -50,7 +51,7 @@ class Scheduler:
         self._default_servers = config.kafka_bootstrap_servers
         self._redis = redis_client.connect(config.redis_url)
         self._database = Database(config.kurrentdb_uri)
-        self._registry = Registry(self._database)
+        self._registry = Registry(self._database, Protection.of(config))
         self._reader = readers.usable(readers.Reader(config.reader))
         self._recorder = Recorder(self._redis)
         self._instance = f"{socket.gethostname()}-{os.getpid()}"

@@ -105,10 +105,10 @@ class ActiveTenure:
     def prepare(self, connector: Connector) -> None:
         """Find out all that can fail before there is an epoch, which an event records: trouble may last for days.
 
-        Raises Unavailable, and what stops the connector: Misconfigured, Invalid.
+        Raises Unavailable, and what stops the connector: Misconfigured (also for secrets that cannot be read), Invalid.
         """
         self._connector = connector
-        self._settings = connector_settings.parse(connector.active_settings)
+        self._settings = self._means.registry.active_settings(connector)
         self._filter = server_filter(self._settings.filter)
         self._opening = self._opening_of(connector)
         self._means.ledger.watermark()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sinkworker.config import Config, Secret, environment, load, without_password
+from sinkworker.config_report import as_json, as_table, report
 from sinkworker.errors import Invalid
 
 
@@ -105,6 +106,40 @@ def test_a_secret_does_not_show_itself() -> None:
     config = load({"REDIS_URL": "redis://:hunter2@cache:6379/0"})
     assert "hunter2" not in f"{config} {config!r} {config.redis_url}"
     assert config.redis_url == Secret("redis://:hunter2@cache:6379/0")
+
+
+def test_the_file_s_token_counts_alone_and_loses_its_last_line_breaks(tmp_path: Path) -> None:
+    """A57"""
+    file = tmp_path / "token"
+    file.write_bytes(b" of the file\n \r\n\n")
+    environ = {"SINKWORKER_DATA_PROTECTION_TOKEN": "of the variable "}
+    assert load(environ).protection_token() == Secret("of the variable ")
+    config = load({**environ, "SINKWORKER_DATA_PROTECTION_TOKEN_FILE": str(file)})
+    assert config.protection_token() == Secret(" of the file\n ")
+    assert "of the" not in repr(config)
+    assert load({}).protection_token() is None
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "cannot be read: No such file or directory"), (b"\n", "without a token"), (b"\xff", "UTF-8")],
+)
+def test_a_token_file_that_gives_no_token_ends_the_start(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    """A57"""
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(Invalid, match=rf"^SINKWORKER_DATA_PROTECTION_TOKEN_FILE .*{reason}") as raised:
+        load({"SINKWORKER_DATA_PROTECTION_TOKEN_FILE": str(file), "SINKWORKER_DATA_PROTECTION_TOKEN": "hunter2"})
+    assert raised.value.exit_code == 2
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_token_is_shown_nowhere() -> None:
+    environ = {"SINKWORKER_DATA_PROTECTION_TOKEN": "redis://hunter2"}
+    rows = report(environ, lambda _: "environment")
+    assert "hunter2" not in as_table(rows) + as_json(rows) + repr(load(environ))
+    assert next(row.value for row in rows if row.name == "SINKWORKER_DATA_PROTECTION_TOKEN") == "***"
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ PURE = (
     "connectors/naming.py",
     "connectors/jsonpath.py",
     "connectors/patterns.py",
+    "connectors/protection.py",
     "connectors/streams.py",
     "source/filters.py",
     "management/openapi.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sinkworker.connectors.errors import InvalidSettings, SecretsUnprotected
+from sinkworker.connectors.errors import InvalidSettings
 from sinkworker.connectors.settings import (
     FilterSettings,
     FilterType,
@@ -12,7 +12,6 @@ from sinkworker.connectors.settings import (
     Scope,
     SinkSettings,
     parse,
-    refuse_secrets,
 )
 from sinkworker.source.filters import WITHOUT_SYSTEM_EVENTS, Matching, OneStream, WholeLog, is_ours, server_filter
 
@@ -119,12 +118,22 @@ def test_unknown_and_unused_keys_change_nothing() -> None:
     assert given(**{"_topic": "x", "resilience:enabled": "true", "subscription:nodeAffinity": "any"}) == given()
 
 
-@pytest.mark.parametrize("key", ["authentication:password", "AUTHENTICATION:Password"])
-@pytest.mark.parametrize("value", ["secret", ""])
-def test_a_password_is_refused_while_nothing_can_encrypt_it(key: str, value: str) -> None:
-    with pytest.raises(SecretsUnprotected) as raised:
-        refuse_secrets({**REQUIRED, key: value})
-    assert "secret" not in str(raised.value).replace("SecretsUnprotected", "")
+@pytest.mark.parametrize("protocol", ["plaintext", "ssl", "saslPlaintext", "saslSsl"])
+def test_no_repr_shows_a_password(protocol: str) -> None:
+    sasl = {"authentication:username": "loans", "authentication:password": "hunter2"}
+    parsed = given(**{"authentication:securityProtocol": protocol}, **sasl)
+    options = parsed.producer_options("loans-sink")
+    assert options.get("sasl.password") == ("hunter2" if parsed.authentication.is_sasl else None)
+    assert "hunter2" not in f"{parsed!r} {parsed} {options!r} {options}"
+
+
+def test_a_ca_of_ones_own_is_for_tls_alone() -> None:
+    sasl = {"authentication:username": "loans", "authentication:password": "hunter2"}
+    for protocol, expected in {"ssl": "/ca.pem", "saslSsl": "/ca.pem", "saslPlaintext": None, "": None}.items():
+        tls = {"authentication:securityProtocol": protocol, "authentication:sslCaLocation": "/ca.pem"}
+        assert given(**tls, **sasl).producer_options("loans-sink").get("ssl.ca.location") == expected
+    assert "ssl.ca.location" not in given(**{"authentication:securityProtocol": "ssl"}).producer_options("loans-sink")
+    assert faults(**{"authentication:sslCaLocation": "/ca\0.pem"}).keys() == {"authentication:sslCaLocation"}
 
 
 def test_what_is_not_supported_yet_is_said() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 import httpx
@@ -32,6 +33,13 @@ def config(stand_in: StandIn) -> Config:
 
 @pytest.fixture(scope="session")
 def api(config: Config) -> Iterator[httpx.Client]:
+    with served(config) as client:
+        yield client
+
+
+@contextmanager
+def served(config: Config) -> Iterator[httpx.Client]:
+    """An API of that configuration."""
     stop = threading.Event()
     server = threading.Thread(target=ApiServer(config).run, args=(stop,))
     server.start()
