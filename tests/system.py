@@ -19,9 +19,10 @@ from honcho.environ import parse
 from kurrentdbclient import KurrentDBClient, NewEvent, RecordedEvent, StreamState
 from kurrentdbclient.exceptions import KurrentDBClientError
 
-from sinkworker.config import CRASH_FOLDER, Secret
+from sinkworker.config import CRASH_FOLDER, Secret, load
 from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.connectors.registry import Registry
+from sinkworker.connectors.vault import Protection
 from sinkworker.crashpoints import CrashPoint
 from sinkworker.database import Database
 from sinkworker.errors import SinkworkerError
@@ -146,7 +147,7 @@ class System:
         for role in self.roles.values():
             role.start()
         self.database = Database(Secret(self.addresses["KURRENTDB_URI"]))
-        self.registry = Registry(self.database)
+        self.registry = Registry(self.database, Protection.of(load(environ)))
         self.client = KurrentDBClient(self.addresses["KURRENTDB_URI"])
         self.redis = redis.Redis.from_url(self.addresses["REDIS_URL"])
         self.admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})

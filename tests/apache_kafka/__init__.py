@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tests.processes import eventually
+from tests.processes import HOME, eventually
 from tests.redis_server import free_port
 
 POM = Path(__file__).with_name("pom.xml")
@@ -31,9 +31,13 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners={listeners},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={listeners}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+ssl.keystore.type=PEM
+ssl.keystore.location={keystore}
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 log.dirs={data}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -47,6 +51,24 @@ broker.session.timeout.ms=2000
 num.network.threads=1
 num.io.threads=2
 """
+
+LOGIN = """\
+listener.name.{listener}.plain.sasl.jaas.config=\
+org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}="{password}";
+listener.name.{listener}.{mechanism}.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+"""
+
+PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+"""A listener for each."""
+
+SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+USER, PASSWORD = "loans", "Tr0ub4dor-and-3"
+"""Who may come in over the SASL listeners, by any of the mechanisms."""
+
+TLS = HOME / "tests" / "integration" / "kurrentdb" / "tls"
+CA = TLS / "ca.pem"
+"""Who signed the broker's certificate: nobody that a system trusts by itself."""
 
 
 def missing() -> list[str]:
@@ -72,27 +94,56 @@ def jars(folder: Path) -> Path:
 
 
 class ApacheKafka:
-    """One node over one data folder. It keeps its port over restarts."""
+    """One node over one data folder. It keeps its ports over restarts."""
 
     def __init__(self, folder: Path, jars: Path) -> None:
-        self.port = free_port()
+        self._addresses = {protocol: f"127.0.0.1:{free_port()}" for protocol in PROTOCOLS}
         self._folder = folder
         self._java = ["java", HEAP, "-cp", f"{jars}/*"]
         self._properties = folder / "server.properties"
-        text = PROPERTIES.format(port=self.port, controller=free_port(), data=folder / "data")
-        self._properties.write_text(text, encoding="utf-8")
+        self._properties.write_text(self._configuration(), encoding="utf-8")
         arguments = ["format", "--standalone", "-t", "sinkworkerTestsKafkaAA", "-c", str(self._properties)]
+        for mechanism in SCRAM:
+            arguments += ["--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]"]
         self._run("kafka.tools.StorageTool", *arguments).check_returncode()
         self._process: subprocess.Popen[bytes] | None = None
 
+    def _configuration(self) -> str:
+        keystore = self._folder / "keystore.pem"
+        keystore.write_bytes((TLS / "server.key").read_bytes() + (TLS / "server.pem").read_bytes())
+        listeners = ",".join(f"{protocol}://{address}" for protocol, address in self._addresses.items())
+        text = PROPERTIES.format(
+            listeners=listeners, controller=free_port(), data=self._folder / "data", keystore=keystore
+        )
+        for listener in ("sasl_plaintext", "sasl_ssl"):
+            for mechanism in SCRAM:
+                text += LOGIN.format(listener=listener, mechanism=mechanism.lower(), user=USER, password=PASSWORD)
+        return text
+
     @property
     def servers(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return self.address("PLAINTEXT")
+
+    def address(self, protocol: str) -> str:
+        """Where it listens for that protocol, by librdkafka's name of it."""
+        return self._addresses[protocol]
 
     @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def access(self, protocol: str, mechanism: str = "plain", password: str = PASSWORD) -> dict[str, str]:
+        """What a connector needs to come in, protocol and mechanism named as in its settings."""
+        name = {"ssl": "SSL", "saslPlaintext": "SASL_PLAINTEXT", "saslSsl": "SASL_SSL"}[protocol]
+        return {
+            "bootstrapServers": self.address(name),
+            "authentication:securityProtocol": protocol,
+            "authentication:saslMechanism": mechanism,
+            "authentication:username": USER,
+            "authentication:password": password,
+            "authentication:sslCaLocation": str(CA),
+        }
 
     def start(self) -> None:
         """Start it and wait until it answers."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.apache_kafka import ApacheKafka, running
+from tests.faults.conftest import RECORDS
 from tests.faults.midflow import outcome
 from tests.faults.test_operator import Logs
 from tests.processes import eventually
@@ -22,14 +23,23 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory, kafka: ApacheKafka) -> Iterator[System]:
-    with System(tmp_path_factory.mktemp("system"), KAFKA_BOOTSTRAP_SERVERS=kafka.servers) as running:
+    with System(
+        tmp_path_factory.mktemp("system"),
+        KAFKA_BOOTSTRAP_SERVERS=kafka.servers,
+        SINKWORKER_DATA_PROTECTION_TOKEN="a token of the tests",
+    ) as running:
         yield running
 
 
-def test_a_broker_that_is_killed_and_comes_back_loses_nothing(kafka: ApacheKafka, flow: Flow) -> None:
+def test_a_broker_that_is_killed_and_comes_back_loses_nothing(kafka: ApacheKafka, system: System) -> None:
+    """Over TLS and with a password (A54): what a broker says that is going or coming is no refusal of either."""
+    flow = system.flow(**kafka.access("saslSsl", "scramSha512"))
+    flow.appending = flow.append_in_background(RECORDS)
+    eventually(lambda: flow.position > 0)
     kafka.kill()
     kafka.start()
     outcome(flow)
+    flow.stop()
 
 
 def test_a_broker_that_is_restarted_in_order_loses_nothing(kafka: ApacheKafka, flow: Flow) -> None:
