@@ -68,7 +68,8 @@ class DataKey:
 
 def new_key(token: Secret, connector_id: str) -> tuple[DataKey, WrappedKey]:
     """A data key for that connector, and the form in which it may be stored."""
-    id, key, salt, nonce = str(uuid4()), AESGCM.generate_key(KEY_BYTES * 8), os.urandom(SALT_BYTES), os.urandom(12)
+    id, key = str(uuid4()), AESGCM.generate_key(KEY_BYTES * 8)
+    salt, nonce = os.urandom(SALT_BYTES), os.urandom(NONCE_BYTES)
     sealed = nonce + _wrapping(token, salt).encrypt(nonce, key, _bound_to(connector_id, id))
     return DataKey(id, key), WrappedKey(id, salt, sealed)
 

@@ -382,6 +382,12 @@ class _Reader:
             password=Secret(self._values.get(PASSWORD_KEY, "")),
             ssl_ca_location=self.text("authentication:sslCaLocation", check=_path_fault),
         )
+        for key, value in (
+            ("authentication:username", authentication.username),
+            (PASSWORD_KEY, authentication.password.reveal()),
+        ):
+            if "\0" in value:
+                self.fault(key, "must not contain NUL characters")
         if authentication.is_sasl:
             if not authentication.username:
                 self.fault("authentication:username", "is required with a SASL protocol")

@@ -73,6 +73,15 @@ def test_a_role_that_waits_for_an_address_stops_when_told_to(tmp_path: Path, nam
         assert started[name].stop() == 0
 
 
+def test_a_token_file_that_cannot_be_read_ends_the_start(tmp_path: Path) -> None:
+    """A57"""
+    with roles(tmp_path, "api", "worker", SINKWORKER_DATA_PROTECTION_TOKEN_FILE=str(tmp_path / "absent")) as started:
+        for name, role in started.items():
+            assert role.wait(30) == 2, name
+            assert role.said("SINKWORKER_DATA_PROTECTION_TOKEN_FILE names a file that cannot be read: No such file")
+            assert not role.said("Traceback"), name
+
+
 @pytest.mark.long
 def test_every_role_waits_for_servers_that_are_away_and_says_which(tmp_path: Path) -> None:
     away = {

@@ -15,6 +15,12 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public names, but the package has no __all__
+    AdminClient,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 from kurrentdbclient import KurrentDBClient
 
 from sinkworker.connectors.lifecycle import State
@@ -89,6 +95,30 @@ def test_a_wrong_password_stops_the_connector_and_says_so(
     flow.start()
     assert flow.delivered().holds
     flow.stop()
+
+
+def test_a_password_that_is_changed_under_a_connector_stops_it(system: System, kafka: ApacheKafka) -> None:
+    """The worker meets it, which has a producer already: at its next connection."""
+    _set_password(system.admin, "clerk", PASSWORD)
+    flow = system.flow(**{**kafka.access("saslSsl", "scramSha512"), "authentication:username": "clerk"})
+    flow.append(10)
+    assert flow.delivered().holds
+    _set_password(system.admin, "clerk", "another")
+    kafka.stop()
+    kafka.start()
+    flow.append(10)
+    assert "SASL authentication error" in refused(flow)
+    system.registry.reconfigure(flow.id, {"authentication:password": "another"})
+    flow.start()
+    assert flow.delivered().holds
+    flow.stop()
+
+
+def _set_password(admin: AdminClient, user: str, password: str) -> None:
+    information = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+    change = UserScramCredentialUpsertion(user, information, password.encode())
+    for done in admin.alter_user_scram_credentials([change]).values():
+        done.result(10)
 
 
 def test_tls_without_a_password_delivers(system: System, kafka: ApacheKafka) -> None:

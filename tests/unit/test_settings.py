@@ -118,6 +118,34 @@ def test_unknown_and_unused_keys_change_nothing() -> None:
     assert given(**{"_topic": "x", "resilience:enabled": "true", "subscription:nodeAffinity": "any"}) == given()
 
 
+@pytest.mark.parametrize("protocol", ["saslPlaintext", "SASLSSL"])
+@pytest.mark.parametrize(
+    ("mechanism", "option"),
+    [("plain", "PLAIN"), ("scramSha256", "SCRAM-SHA-256"), ("SCRAMSHA512", "SCRAM-SHA-512"), ("", "PLAIN")],
+)
+def test_a_login_becomes_the_client_library_s_options(protocol: str, mechanism: str, option: str) -> None:
+    """A54"""
+    settings = {
+        "authentication:securityProtocol": protocol,
+        "authentication:saslMechanism": mechanism,
+        "authentication:username": "loans",
+        "AUTHENTICATION:Password": " hunter2 ",
+    }
+    options = given(**settings).producer_options("loans-sink")
+    assert options["security.protocol"] == {"saslPlaintext": "SASL_PLAINTEXT", "SASLSSL": "SASL_SSL"}[protocol]
+    assert {key: value for key, value in options.items() if key.startswith("sasl.")} == {
+        "sasl.mechanism": option,
+        "sasl.username": "loans",
+        "sasl.password": " hunter2 ",
+    }
+    lacking = {"authentication:username": " ", "AUTHENTICATION:Password": ""}
+    assert faults(**settings | lacking).keys() == {"authentication:username", "authentication:password"}
+    impossible = {"authentication:username": "\0", "AUTHENTICATION:Password": "hunter2\0"}
+    violations = faults(**settings | impossible)
+    assert violations.keys() == {"authentication:username", "authentication:password"}
+    assert "hunter2" not in str(violations)
+
+
 @pytest.mark.parametrize("protocol", ["plaintext", "ssl", "saslPlaintext", "saslSsl"])
 def test_no_repr_shows_a_password(protocol: str) -> None:
     sasl = {"authentication:username": "loans", "authentication:password": "hunter2"}
