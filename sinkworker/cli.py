@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from sinkworker import config, config_report, process
+from sinkworker.commands.group import connectors
 from sinkworker.config import Config
 from sinkworker.errors import SinkworkerError
 from sinkworker.ledger.contract import Enqueue
@@ -66,6 +67,10 @@ def cli() -> None:
       sinkworker api                  creates, starts and stops connectors over HTTP
       celery -A tasks flower          shows the workers and their tasks in a browser
       sinkworker local                stands in for the servers you did not configure
+
+    \b
+    Use it, over that API:
+      sinkworker connectors create loans-sink loans.json --start
 
     Servers come from KURRENTDB_URI, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS, in the environment or in the file .env;
     `sinkworker config show` lists every variable, its value and where that came from.
@@ -233,6 +238,9 @@ def show(as_json: bool) -> None:
     """Print every variable, its value and where it comes from; passwords are hidden."""
     rows = config_report.report(config.environment(), config.origin)
     click.echo(config_report.as_json(rows) if as_json else config_report.as_table(rows))
+
+
+cli.add_command(connectors)
 
 
 class AfterAddresses:

@@ -173,13 +173,14 @@ def _check_server(server: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a process of ours needs to know. The three addresses are None where nothing is configured for them."""
+    """What a process of ours needs to know. Addresses of servers are None where nothing is configured for them."""
 
     kurrentdb_uri: Secret | None = None
     redis_url: Secret | None = None
     kafka_bootstrap_servers: str | None = None
     api_host: str = "127.0.0.1"
     api_port: int = 8113
+    api_url: Secret | None = None
     data_dir: Path = Path(".sinkworker")
     log_level: str = "INFO"
     reader: str = "libcurl"
@@ -221,6 +222,11 @@ SETTINGS: dict[str, Setting] = {
     ),
     "api_host": Setting("SINKWORKER_API_HOST", _text, "address the HTTP API listens on"),
     "api_port": Setting("SINKWORKER_API_PORT", _int(1, 65535), "port the HTTP API listens on"),
+    "api_url": Setting(
+        "SINKWORKER_API_URL",
+        _uri("http", "https"),
+        "where `sinkworker connectors` finds the API, if elsewhere: `https://USER:PASSWORD@HOST:PORT`",
+    ),
     "data_dir": Setting("SINKWORKER_DATA_DIR", Path, "folder of the local stack's files"),
     "log_level": Setting("SINKWORKER_LOG_LEVEL", _level, "least severe level that is logged"),
     "reader": Setting(

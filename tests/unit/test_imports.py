@@ -17,6 +17,7 @@ CLIENTS = {
     "uvicorn",
     "grpc",
     "h2",
+    "httpx",
     "sqlite3",
     "socket",
 }
@@ -53,6 +54,9 @@ PURE = (
     "management/openapi.py",
     "management/shapes.py",
     "management/faults.py",
+    "commands/violations.py",
+    "commands/validation.py",
+    "commands/effective.py",
 )
 STAGES = {
     "connectors": set[str](),
@@ -67,6 +71,8 @@ STAGES = {
     "management": {"connectors", "ledger", "metrics"},
     "local": set[str](),
     "demo": {"connectors", "local"},
+    # it previews with the code that reads and the code that delivers
+    "commands": {"connectors", "delivery", "ledger", "local", "management", "scheduling", "source"},
     # it runs the same processes as the demo, and judges topics as that does
     "bench": {"demo", "local"},
 }

@@ -1,0 +1,83 @@
+"""Pure: what settings come to: every one with its default filled in, and the producer options, secrets masked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sinkworker.connectors.settings import PASSWORD_KEY, FilterType, SinkSettings
+
+MASK = "*****"
+Value: TypeAlias = str | int | bool | None
+
+_SECRET_WORDS = ("password", "secret", "pem")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting. `note` says what its value alone does not."""
+
+    key: str
+    value: Value
+    note: str = ""
+
+
+def masked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as they may be shown: what is sensitive is only said to be there."""
+    return {key: MASK if key.lower() == PASSWORD_KEY and value else value for key, value in settings.items()}
+
+
+def settings_rows(given: Mapping[str, str], settings: SinkSettings, deployment_servers: str | None) -> list[Row]:
+    """What `settings`, parsed from `given`, mean, by their documented keys."""
+    key, commit, filter = settings.key, settings.autocommit, settings.filter
+    elsewhere = "the deployment's" if deployment_servers else "unless KAFKA_BOOTSTRAP_SERVERS names others"
+    rows = [
+        Row("topic", settings.topic),
+        Row("bootstrapServers", settings.servers(deployment_servers), "" if settings.bootstrap_servers else elsewhere),
+        Row("subscription:filter:scope", filter.scope, _scope_note(settings)),
+        Row("subscription:filter:filterType", filter.type, _type_note(given, settings)),
+        Row("subscription:filter:expression", filter.expression, _expression_note(settings)),
+        Row("subscription:initialPosition", settings.initial_position),
+        Row("partitionKeyExtraction:source", key.source),
+        Row("partitionKeyExtraction:expression", key.expression),
+        Row("waitForBrokerAck", settings.wait_for_broker_ack),
+        Row("autocommit:enabled", commit.enabled, "" if commit.enabled else "no checkpoint is ever written"),
+        Row("autocommit:interval", commit.interval_ms, "ms"),
+        Row("autocommit:recordsThreshold", commit.records_threshold),
+        Row("headers:ignoreSystem", settings.ignore_system_headers),
+        *(Row(f"defaultHeaders:{name}", value) for name, value in settings.default_headers.items()),
+        Row("lanes:count", settings.lanes, "" if settings.lanes else "one for each partition, at most 64"),
+    ]
+    return [row for row in rows if row.value != "" and (row.value is not None or row.note)]
+
+
+def producer_rows(connector_id: str, settings: SinkSettings, deployment_servers: str | None) -> list[Row]:
+    """librdkafka's options. What the topic decides is not among them: it is asked for when delivery begins."""
+    options = settings.producer_options(connector_id, deployment_servers)
+    return [
+        Row(name, MASK if any(word in name for word in _SECRET_WORDS) else value) for name, value in options.items()
+    ]
+
+
+def _scope_note(settings: SinkSettings) -> str:
+    if settings.filter.type is not None:
+        return ""
+    return "everything but system events" if settings.filter.scope is None else "everything, system events too"
+
+
+def _type_note(given: Mapping[str, str], settings: SinkSettings) -> str:
+    named = next((value for key, value in given.items() if key.lower() == "subscription:filter:filtertype"), "")
+    inferred = settings.filter.type is not None and named.strip().lower() in {"", "unspecified"}
+    return "inferred from the expression" if inferred else ""
+
+
+def _expression_note(settings: SinkSettings) -> str:
+    match settings.filter.type:
+        case FilterType.REGEX:
+            return "found anywhere in the name, unless anchored"
+        case FilterType.PREFIX:
+            return f"{len(settings.filter.prefixes)} prefixes" if len(settings.filter.prefixes) > 1 else ""
+        case FilterType.JSON_PATH:
+            return "looked for by the workers: the database sends everything"
+    return ""
