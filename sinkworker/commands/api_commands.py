@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sinkworker.commands.options import FILE, ID, JSON, POSITION, TIMEOUT, WAIT, with_api
-from sinkworker.commands.talk import body_of, default_servers, done, print_json, say, warn
+from sinkworker.commands.talk import default_servers, done, print_json, say, sendable, warn
 
 if TYPE_CHECKING:
     from sinkworker.commands.api import ManagementApi
@@ -99,7 +99,7 @@ def create(api: ManagementApi, connector_id: str, source: str | None, and_start:
       sinkworker connectors create loans-sink loans.json --start
       jq '.settings.topic = "loans"' loans.json | sinkworker connectors create loans-sink
     """
-    body = body_of(source)
+    body = sendable(source)
     given = {"settings": dict(body.settings), **({"name": body.name} if body.name else {})}
     api.ask(f"create {connector_id}", "POST", f"/{connector_id}", given)
     warn(body)
@@ -136,7 +136,7 @@ def reconfigure(
 
     if assignments and source is not None:
         raise click.UsageError("Give a FILE or --set, not both.")
-    body = Body(_assigned(assignments), shape=Shape.BARE) if assignments else body_of(source)
+    body = Body(_assigned(assignments), shape=Shape.BARE) if assignments else sendable(source)
     api.ask(f"reconfigure {connector_id}", "PUT", f"/{connector_id}/settings", dict(body.settings))
     warn(body)
     if body.name:

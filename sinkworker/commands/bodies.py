@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sinkworker.commands.violations import Violations
 from sinkworker.connectors.configuration import JsonNumber, amended, flatten, texts
 from sinkworker.connectors.errors import InvalidArgument
 from sinkworker.errors import Invalid
@@ -36,6 +35,8 @@ class Body:
     name: str | None = None
     """None where it has none, or a blank one."""
     shape: Shape = Shape.SETTINGS
+    faults: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Of members that can be no settings, and are not among them, by their keys."""
 
     @property
     def given(self) -> dict[str, str]:
@@ -63,21 +64,34 @@ def parsed(raw: bytes, where: str) -> Body:
         raise Invalid(f"{where} is empty.", hint="Give a connector's JSON body.")
     value = _object(raw, where)
     members = {name: shapes.member(value, name) for name in ("settings", "configuration", "name")}
-    try:
-        if members["settings"] is None and members["configuration"] is None:
-            return Body(texts(value), None, Shape.BARE)
-        for name in ("settings", "configuration"):
-            if members[name] is not None and not isinstance(members[name], dict):
-                raise Invalid(f"{where}: `{name}` must be a JSON object.")
-        name = members["name"]
-        if name is not None and (not isinstance(name, str) or isinstance(name, JsonNumber)):
-            raise Invalid(f"{where}: `name` must be a text.")
-        named = name if name and name.strip() else None
-        if members["configuration"]:
-            return Body(flatten(members["configuration"]), named, Shape.CONFIGURATION)
-        return Body(texts(members["settings"] or {}), named)
-    except InvalidArgument as exc:
-        raise Violations(f"{where} has settings that cannot be:", exc.violations) from exc
+    if members["settings"] is None and members["configuration"] is None:
+        return _with_settings(value, texts, None, Shape.BARE)
+    for name in ("settings", "configuration"):
+        if members[name] is not None and not isinstance(members[name], dict):
+            raise Invalid(f"{where}: `{name}` must be a JSON object.")
+    name = members["name"]
+    if name is not None and (not isinstance(name, str) or isinstance(name, JsonNumber)):
+        raise Invalid(f"{where}: `name` must be a text.")
+    named = name if name and name.strip() else None
+    if members["configuration"]:
+        return _with_settings(members["configuration"], flatten, named, Shape.CONFIGURATION)
+    return _with_settings(members["settings"] or {}, texts, named, Shape.SETTINGS)
+
+
+def _with_settings(
+    members: Mapping[str, Any],
+    converted: Callable[[dict[str, Any]], dict[str, str | None]],
+    name: str | None,
+    shape: Shape,
+) -> Body:
+    settings: dict[str, str | None] = {}
+    faults: dict[str, list[str]] = {}
+    for key, value in members.items():
+        try:
+            settings |= converted({key: value})
+        except InvalidArgument as exc:
+            faults |= exc.violations
+    return Body(settings, name, shape, faults)
 
 
 def _object(raw: bytes, where: str) -> dict[str, Any]:

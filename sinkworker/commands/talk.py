@@ -18,11 +18,22 @@ if TYPE_CHECKING:
 
 
 def body_of(source: str | None) -> Body:
+    """The body that a command is given, with whatever faults its settings have. Raises Invalid for anything else."""
     from sinkworker.commands import bodies
 
     if source is None and sys.stdin.isatty():
         raise click.UsageError("Give a FILE with a JSON body, or - to type it.")
     return bodies.read(source or bodies.STDIN)
+
+
+def sendable(source: str | None) -> Body:
+    """The body for the API, which judges it. Raises Violations for what cannot even be sent as settings."""
+    from sinkworker.commands.violations import Violations
+
+    body = body_of(source)
+    if body.faults:
+        raise Violations("The body has settings that cannot be:", body.faults)
+    return body
 
 
 def sound(body: Body) -> SinkSettings:

@@ -76,7 +76,7 @@ class Findings:
 
 def examine(body: Body) -> Findings:
     """Every fault, under its field, and what is no fault and probably not meant."""
-    violations: dict[str, list[str]] = {}
+    violations = {key: list(texts) for key, texts in body.faults.items()}
     if body.name is not None and (faults := naming.name_faults(body.name)):
         violations["Name"] = faults
     settings: SinkSettings | None = None

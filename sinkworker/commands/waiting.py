@@ -51,7 +51,7 @@ def _until(
             say(doing)
         if time.monotonic() >= deadline:
             raise Unavailable(
-                f"Connector {connector_id} is not {' or '.join(sorted(wanted))} after {timeout_s:g} s: {said}",
+                f"Connector {connector_id} did not get there within {timeout_s:g} s. {said}",
                 hint="What was asked for still holds; `sinkworker connectors show` tells how it goes on.",
             )
         time.sleep(POLL_S)
