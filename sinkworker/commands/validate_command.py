@@ -35,15 +35,17 @@ def validate(source: str | None, as_json: bool) -> int:
 
     body = body_of(source)
     findings = examine(body)
+    rows = [] if findings.settings is None else effective.settings_rows(body.given, findings.settings, None)
     if as_json:
-        valid = findings.settings is not None
-        print_json({"valid": valid, "violations": findings.violations, "warnings": findings.warnings})
+        valid, settings = findings.settings is not None, {row.key: row.value for row in rows}
+        report = {"valid": valid, "violations": findings.violations, "warnings": findings.warnings}
+        print_json({**report, **({"settings": settings} if valid else {})})
     elif findings.settings is None:
         _print_faults(findings)
     else:
         for warning in findings.warnings:
             click.echo(tables.visible(f"warning: {warning}"))
-        tables.show(tables.of_rows(effective.settings_rows(body.given, findings.settings, None), "setting"))
+        tables.show(tables.of_rows(rows, "setting"))
         click.echo("No faults.")
     return FAULTY if findings.settings is None else 0
 

@@ -142,6 +142,8 @@ def test_validate_needs_no_server(tmp_path: Path, capsys: pytest.CaptureFixture[
     bad.write_text(json.dumps({"settings": {"topic": "a b"}}))
     assert run(["connectors", "validate", str(good)]) == 0
     assert "No faults." in capsys.readouterr().out
+    assert run(["connectors", "validate", str(good), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["lanes:count"] == 6
     assert run(["connectors", "validate", str(bad)]) == 2
     assert capsys.readouterr().out.splitlines()[0] == "2 faults:"
     assert run(["connectors", "validate", str(bad), "--json"]) == 2

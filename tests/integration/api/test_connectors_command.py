@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from sinkworker.cli import run
 from sinkworker.config import Config
 from tests.integration.api.original import PASSWORD, Original, serving
 from tests.integration.kurrentdb.standin import StandIn
+from tests.processes import clean_environment, eventually, start_sinkworker
 from tests.redis_server import free_port
 
 SETTINGS = {"instanceTypeName": "kafka-sink", "topic": "loans"}
@@ -233,6 +236,30 @@ def test_a_preview_of_a_faulty_body_or_at_no_position_shows_nothing(connectors: 
     assert (faulty.code, faulty.out, len(faulty.err.splitlines())) == (2, "", 3)
     beyond = connectors("preview", "--from", str(2**60), stdin=BODY)
     assert (beyond.code, "beyond the end of the log" in beyond.err) == (2, True)
+
+
+def test_ctrl_c_ends_a_preview_that_waits(stand_in: StandIn, tmp_path: Path) -> None:
+    (tmp_path / "loans.json").write_text(BODY)
+    arguments = ("connectors", "preview", "loans.json", "--from", "latest", "--json")
+    environ = clean_environment(KURRENTDB_URI=stand_in.uri)
+    process = start_sinkworker(*arguments, cwd=tmp_path, log=tmp_path / "err", environ=environ)
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    with KurrentDBClient(stand_in.uri) as client:
+
+        def shown() -> bytes:
+            """The first message, of an event that came after the preview had begun."""
+            client.append_to_stream(
+                "Awaited-1", current_version=StreamState.ANY, events=NewEvent(type="Awaited", data=b"{}")
+            )
+            return (process.stdout.readline() if process.stdout else None) or b""
+
+        line = eventually(shown, every_s=0.2)
+    assert json.loads(line)["record"]["stream"] == "Awaited-1"
+    process.send_signal(signal.SIGINT)
+    process.wait(10)
+    process.stdout.close()
+    assert (process.returncode, (tmp_path / "err").read_text().strip()) == (130, "")
 
 
 # import
