@@ -43,7 +43,7 @@ def test_waiting_is_for_the_state_that_was_asked_for(
     assert (code, out) == (3, "")
     assert f"Connector {connector_id} did not come to run: topic-missing: " in err
 
-    connectors("reconfigure", connector_id, topic=system.topic())
+    assert "topic-missing" in connectors("reconfigure", connector_id, topic=system.topic())[2]
     assert connectors("reset", connector_id, "--wait")[:2] == (0, f"{connector_id} runs from the beginning.\n")
     code, _, err = connectors("delete", connector_id, "--yes")
     assert (code, "cannot be deleted" in err) == (2, True)

@@ -190,10 +190,12 @@ def test_waiting_ends_with_what_it_waits_for(connectors: Command, created: str) 
 def test_a_preview_is_what_the_workers_would_send(connectors: Command, stand_in: StandIn, connector_id: str) -> None:
     events = [
         NewEvent(type="LoanRequested", data=b'{"amount": 1}', metadata=b'{"tenant": "north"}'),
-        NewEvent(type="LoanScanned", data=b"\xff\x1b[31m", content_type="application/octet-stream"),
-        NewEvent(type="LoanGranted", data=b'{"amount": 3}'),
+        NewEvent(type="LoanNoted", data=b"\x1b[31m\x07", content_type="application/octet-stream"),
+        NewEvent(type="LoanScanned", data=b"\xff\x00", content_type="application/octet-stream"),
     ]
     with KurrentDBClient(stand_in.uri) as client:
+        others = [NewEvent(type="Other", data=b"{}") for _ in range(5)]
+        before = client.append_to_stream(f"x{connector_id}", current_version=StreamState.NO_STREAM, events=others)
         client.append_to_stream(f"{connector_id}-7", current_version=StreamState.NO_STREAM, events=events)
     settings = {
         **SETTINGS,
@@ -208,15 +210,16 @@ def test_a_preview_is_what_the_workers_would_send(connectors: Command, stand_in:
     assert (whole.code, whole.err) == (0, "That is all: 3 messages up to the end of the log.\n")
     first, second, third = map(json.loads, whole.out.splitlines())
     assert (first["topic"], first["key"], first["partition"]) == ("loans", "7", crc32(b"7") % 5)
-    assert (first["value"], second["valueBase64"], third["value"]) == ('{"amount": 1}', "/xtbMzFt", '{"amount": 3}')
+    assert (first["value"], second["value"], third["valueBase64"]) == ('{"amount": 1}', "\x1b[31m\x07", "/wA=")
     assert first["headers"]["esdb-record-headers-tenant"] == "north"
     assert (first["headers"]["region"], first["headers"]["esdb-record-id"]) == ("eu", str(events[0].id))
 
     connectors("create", connector_id, stdin=body)
     after = connectors("preview", "--id", connector_id, "--from", str(first["record"]["position"]), "-n", "1")
     assert (after.code, after.err) == (0, "")
-    assert "record   LoanScanned" in after.out
-    assert ("\x1b" in after.out, f"esdb-connector-id: {connector_id}" in after.out) == (False, True)
+    assert "record   LoanNoted" in after.out
+    assert "value    \\x1b[31m\\x07\n" in after.out
+    assert f"esdb-connector-id: {connector_id}\n" in after.out
     middle = str(first["record"]["position"] + 1)  # no record's: what is at or before it is dropped all the same
     assert len(connectors("preview", "--json", "--from", middle, stdin=body).out.splitlines()) == 2
     of_stream = json.dumps(
@@ -226,9 +229,9 @@ def test_a_preview_is_what_the_workers_would_send(connectors: Command, stand_in:
             "subscription:filter:expression": f"{connector_id}-7",
         }
     )
-    for position in (str(second["record"]["position"]), "0"):
-        shown = connectors("preview", "--json", "--from", position, stdin=of_stream).out.splitlines()
-        assert len(shown) == (1 if position != "0" else 3)
+    for position, count in ((second["record"]["position"], 1), (before, 3), (0, 3)):
+        shown = connectors("preview", "--json", "--from", str(position), stdin=of_stream).out.splitlines()
+        assert len(shown) == count
 
 
 def test_a_preview_of_a_faulty_body_or_at_no_position_shows_nothing(connectors: Command) -> None:
