@@ -43,12 +43,13 @@ def import_(
     there, then start it here after its final position. What it had delivered after its last checkpoint is delivered
     again; nothing is lost. Passwords go from there to the API here, and nowhere else.
 
-    A copy has the id of its original. Where this server works on the very database that it copies from, that id is
-    taken: give --suffix.
+    A position is one of the log: this server must work on the database that it copies from, or on a copy of its log. On
+    the very database the originals keep their ids, and the copies need others: give --suffix. Exits with 2 if any was
+    not copied.
 
     \b
     Examples:
-      sinkworker connectors import --from https://admin:changeit@db.example:2113 --ca ca.pem --dry-run
+      sinkworker connectors import --from https://admin:changeit@db.example:2113 --ca ca.pem --suffix=-sw --dry-run
       sinkworker connectors import --from http://localhost:2113 --id loans-sink --suffix=-sw
     """
     from sinkworker.commands import importing
