@@ -14,6 +14,7 @@ import orjson
 
 from sinkworker.commands.violations import in_lines
 from sinkworker.config import Config, Secret, without_password
+from sinkworker.connectors.settings import Discreet
 from sinkworker.errors import Invalid, Misconfigured, SinkworkerError, Unavailable
 
 TIMEOUT_S = 10.0
@@ -99,10 +100,10 @@ class ManagementApi:
         self.settings(connector_id)  # says why there is none
         raise Unavailable(f"{self._what} does not list {connector_id}.")
 
-    def settings(self, connector_id: str) -> dict[str, str]:
+    def settings(self, connector_id: str) -> Discreet[str]:
         """The connector's settings as given, secrets included."""
         answer = self.ask(f"show {connector_id}", "GET", f"/{connector_id}/settings")
-        return {str(key): str(value) for key, value in answer.get("settings", {}).items()}
+        return Discreet((str(key), str(value)) for key, value in answer.get("settings", {}).items())
 
     def ask(
         self, what: str, method: str, path: str, body: object = None, params: Mapping[str, Any] | None = None

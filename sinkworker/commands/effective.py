@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sinkworker.connectors.settings import PASSWORD_KEY, FilterType, SinkSettings
+from sinkworker.connectors.settings import FilterType, SinkSettings, is_sensitive
 
 MASK = "*****"
 Value: TypeAlias = str | int | bool | None
-
-_SECRET_WORDS = ("password", "secret", "pem")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +23,7 @@ class Row:
 
 def masked(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as they may be shown: what is sensitive is only said to be there."""
-    return {key: MASK if key.lower() == PASSWORD_KEY and value else value for key, value in settings.items()}
+    return {key: MASK if is_sensitive(key) and value else value for key, value in settings.items()}
 
 
 def settings_rows(given: Mapping[str, str], settings: SinkSettings, deployment_servers: str | None) -> list[Row]:
@@ -54,9 +52,8 @@ def settings_rows(given: Mapping[str, str], settings: SinkSettings, deployment_s
 
 def producer_rows(connector_id: str, settings: SinkSettings, deployment_servers: str | None) -> list[Row]:
     """librdkafka's options. What the topic decides is not among them: it is asked for when delivery begins."""
-    options = settings.producer_options(connector_id, deployment_servers)
     return [
-        Row(name, MASK if any(word in name for word in _SECRET_WORDS) else value) for name, value in options.items()
+        Row(name, value) for name, value in masked(settings.producer_options(connector_id, deployment_servers)).items()
     ]
 
 

@@ -94,7 +94,7 @@ def originals(source: ManagementApi, ids: Sequence[str]) -> tuple[list[Original]
             continue
         settings = source.settings(connector_id)
         if not _of(settings, TYPE_KEY):
-            settings = {TYPE_KEY: kind, **settings}
+            settings[TYPE_KEY] = str(kind)
         position = item.get("position")
         found.append(
             Original(

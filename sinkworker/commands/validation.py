@@ -33,6 +33,7 @@ KNOWN = (
     "authentication:saslMechanism",
     "authentication:username",
     PASSWORD_KEY,
+    "authentication:sslCaLocation",
     "compression:type",
     "compression:level",
     "brokerAddressFamily",

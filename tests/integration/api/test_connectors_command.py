@@ -354,3 +354,15 @@ def test_a_private_authority_is_trusted_where_it_is_named(connectors: Command) -
     assert (trusted.code, "no Kafka sinks" in trusted.err) == (0, True)
     no_certificates = connectors("list", "--ca", str(TLS / "README.md"))
     assert (no_certificates.code, "no certificates that can be read" in no_certificates.err) == (2, True)
+
+
+def test_no_output_of_an_import_shows_a_password_of_the_settings(connectors: Command, connector_id: str) -> None:
+    """The API of these tests has no token to encrypt it with, and so refuses it."""
+    authentication = {"securityProtocol": "saslSsl", "username": "loans", "password": "hunter2"}
+    settings = {**SINK, **{f"authentication:{key}": value for key, value in authentication.items()}}
+    with serving(Original({connector_id: {"settings": settings}})) as original:
+        dry = connectors("import", "--from", original.url, "--dry-run", "--json")
+        refused = connectors("import", "--from", original.url)
+    assert (dry.json[0]["outcome"], refused.code) == ("would be created", 2)
+    assert "authentication:password" in refused.out
+    assert "hunter2" not in f"{dry} {refused}"
