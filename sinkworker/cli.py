@@ -5,18 +5,21 @@ A command imports what it runs when it runs: none pays for the libraries of anot
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from sinkworker import config, config_report, process
 from sinkworker.commands.group import connectors
 from sinkworker.config import Config
-from sinkworker.errors import SinkworkerError
+from sinkworker.errors import Invalid, SinkworkerError
 from sinkworker.ledger.contract import Enqueue
 
 log = logging.getLogger(__name__)
@@ -241,6 +244,75 @@ def show(as_json: bool) -> None:
 
 
 cli.add_command(connectors)
+
+
+@cli.group(name="transform")
+def transform_group() -> None:
+    """Work on transformations."""
+
+
+@transform_group.command(name="test")
+@click.argument("function", type=click.File("rb"), metavar="FILE.js")
+@click.option(
+    "--event",
+    "events",
+    type=click.File("rb"),
+    multiple=True,
+    required=True,
+    metavar="EVENT.json",
+    help="What to transform. May be repeated; - is standard input.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each event, on a line of its own.")
+def transform_test(function: BinaryIO, events: Sequence[BinaryIO], as_json: bool) -> None:
+    """Show what a transformation makes of events, offline: no server, no connector.
+
+    FILE.js has a function `transform(record)` that changes the record it is given and returns nothing. It runs as in a
+    worker, within the same limits. What is shown is the Kafka message, without headers that are a connector's or a
+    moment's; an error names the line and the column, and the exit code is 2.
+
+    EVENT.json is an object like the function's argument. Only `value` is needed; `streamId`, `type` (the same as
+    schemaInfo.subject), `headers`, `recordId`, `position` and `schemaInfo` have defaults.
+
+    \b
+    Example:
+      cat > transform.js <<'END'
+      function transform(record) {
+        const { firstName, lastName, ...rest } = record.value;
+        record.value = { ...rest, name: `${firstName} ${lastName}` };
+        record.schemaInfo.subject = "Person";
+        record.headers.origin = record.streamId;
+      }
+      END
+      echo '{"streamId": "user-1", "value": {"firstName": "Ada", "lastName": "Lovelace"}}' |
+        sinkworker transform test transform.js --event -
+
+    Then `base64 < transform.js` is a connector's `transformer:function`, beside `transformer:enabled` true.
+    """
+    from sinkworker.delivery.trial import Trial, event_of
+
+    trial = Trial(_javascript(function))
+    try:
+        for file in events:
+            try:
+                result = trial.run(event_of(file.read()))
+            except Invalid as exc:
+                raise Invalid(f"{file.name}: {exc}", code=exc.code) from exc
+            if as_json:
+                click.echo(json.dumps({"event": file.name, **asdict(result)}, ensure_ascii=False))
+                continue
+            click.echo(f"{file.name}\n  key    {'none' if result.key is None else result.key}")
+            for name, value in result.headers.items():
+                click.echo(f"  {name}: {value}")
+            click.echo(f"  value  {result.value}")
+    finally:
+        trial.close()
+
+
+def _javascript(file: BinaryIO) -> str:
+    try:
+        return file.read().decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise Invalid(f"{file.name} is not UTF-8.") from exc
 
 
 class AfterAddresses:

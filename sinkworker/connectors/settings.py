@@ -6,6 +6,7 @@ stores the settings and ignored here.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -26,6 +27,7 @@ TYPE_NAMES = ("kafka-sink", "KafkaSink", "Kurrent.Connectors.Kafka.KafkaSink")
 """Every spelling of the one connector type there is, the canonical one first. Case-sensitive, unlike all else."""
 
 PASSWORD_KEY = "authentication:password"  # noqa: S105 (the name of a setting)
+FUNCTION_KEY = "transformer:function"
 _SENSITIVE = frozenset({PASSWORD_KEY, "sasl.password"})
 """Settings, and options of librdkafka, that nobody but Kafka may see."""
 
@@ -157,6 +159,8 @@ class SinkSettings:
     reconnect_backoff_max_ms: int = 20_000
     message_send_max_retries: int = INT32_MAX
     logging_enabled: bool = True
+    transform: str | None = None
+    """JavaScript that has a function `transform`, not yet looked at; None where records stay as they are."""
     lanes: int | None = None
     """Our addition `lanes:count`. None: one for each partition of the topic, at most 64."""
 
@@ -250,10 +254,9 @@ def parse(settings: Mapping[str, str]) -> SinkSettings:
         reconnect_backoff_max_ms=reader.integer("resilience:reconnectBackoffMaxMs", 20_000, 0, 3_600_000),
         message_send_max_retries=reader.integer("resilience:messageSendMaxRetries", INT32_MAX, 1, INT32_MAX),
         logging_enabled=reader.boolean("logging:enabled", True),
+        transform=reader.transform(),
         lanes=reader.integer("lanes:count", 0, 1, 1024) or None,
     )
-    if reader.boolean("transformer:enabled", False):
-        reader.fault("transformer:enabled", "transformations are not supported by this version; set it to false")
     if reader.violations:
         raise InvalidSettings(reader.violations)
     return value
@@ -366,6 +369,22 @@ class _Reader:
         if settings.type is FilterType.PREFIX and not settings.prefixes:
             self.fault(key, "needs at least one prefix between its commas")
         return settings
+
+    def transform(self) -> str | None:
+        if not self.boolean("transformer:enabled", False):
+            return None
+        encoded = "".join(self.text(FUNCTION_KEY).split())  # `base64` breaks lines, and the original takes them
+        try:
+            source = base64.b64decode(encoded, validate=True).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            self.fault(FUNCTION_KEY, "must be JavaScript in UTF-8; once decoded, it is not")
+            return None
+        except ValueError:
+            self.fault(FUNCTION_KEY, "must be in base64, as `base64 FILE.js` prints it")
+            return None
+        if not source.strip():
+            self.fault(FUNCTION_KEY, "is required when transformer:enabled is true: JavaScript, in base64")
+        return source
 
     def authentication(self) -> Authentication:
         protocols = {

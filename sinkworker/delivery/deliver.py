@@ -323,6 +323,8 @@ class Delivery:
         producer = outlet.producer
         try:
             for message in outlet.messages(flight.batch, held.granted.layout):
+                if time.monotonic() - held.contact > self._bounds.lease_s / 3:
+                    self._poll(outlet)  # R5: making the message took long, so see first whether the lane is still ours
                 if flight.first_position is None:
                     flight.first_position = message.position
                 # R6: until one record is confirmed on a partition, no other of this producer may be on its way there.

@@ -52,8 +52,13 @@ class HeaderBuilder:
         self._contested_defaults = [each for each in defaults.items() if each[0].startswith(USER_PREFIX)]
         self._timestamp = _Timestamps()
 
-    def build(self, event: RecordedEvent, request_date: bytes) -> list[tuple[str, bytes]]:
-        """The headers of `event`, where `request_date` is the time of its processing as `iso_date` writes it."""
+    def build(
+        self, event: RecordedEvent, request_date: bytes, transformed: bytes | None = None
+    ) -> list[tuple[str, bytes]]:
+        """The headers of `event`, where `request_date` is the time of its processing as `iso_date` writes it.
+
+        `transformed`: of an event that was transformed, its schema type.
+        """
         facts = event.metadata
         custom = event.custom_metadata
         values = event_metadata.parsed(custom) if custom else {}
@@ -68,8 +73,10 @@ class HeaderBuilder:
             ("esdb-record-stream-revision", b"%d" % event.stream_revision),
             ("esdb-record-log-position", b"%d" % event.commit_position),
             ("esdb-record-schema-subject", facts["type"].encode()),
-            ("esdb-record-schema-type", schema_type(facts["content-type"], values)),
+            ("esdb-record-schema-type", transformed or schema_type(facts["content-type"], values)),
         ]
+        if transformed is not None:
+            headers.append(_TRANSFORMED)
         for name, value in values.items():
             if name[:1] == "$" and self._ignore_system:
                 continue
@@ -95,6 +102,7 @@ def now() -> bytes:
 
 
 _NOT_REDACTED = ("esdb-record-redacted", b"false")
+_TRANSFORMED = ("esdb-record-is-transformed", b"true")
 
 
 class _Timestamps:

@@ -10,16 +10,13 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from kurrentdbclient.protos.v1 import streams_pb2
 
-from sinkworker.connectors import jsonpath
-from sinkworker.connectors.settings import FilterType, SinkSettings
-from sinkworker.delivery.headers import HeaderBuilder, now
+from sinkworker.connectors.settings import SinkSettings
+from sinkworker.delivery.messages import MessageBuilder
 from sinkworker.delivery.producer import LaneProducer, Outgoing
-from sinkworker.delivery.shape import record_object
-from sinkworker.errors import KafkaUnavailable, Misconfigured, Undeliverable
-from sinkworker.keys import KeyExtractor, partition_of
+from sinkworker.errors import KafkaUnavailable, Misconfigured
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
-from sinkworker.model import TICKS_PER_SECOND, Layout, SettingsId
+from sinkworker.model import Layout, SettingsId
 from sinkworker.topics import Topic, describe_topic
 
 log = logging.getLogger(__name__)
@@ -47,10 +44,7 @@ class KafkaOutlet:
         self.failures = 0
         self._topic = settings.topic
         self._options = options
-        self._key = KeyExtractor(settings.key).key
-        self._headers = HeaderBuilder(connector_id, settings).build
-        by_content = settings.filter.type is FilterType.JSON_PATH
-        self._query = jsonpath.Query(settings.filter.expression) if by_content else None
+        self._builder = MessageBuilder(connector_id, settings)
         self._producer: LaneProducer | None = None
         self._answer_timeout_s = answer_timeout_s
         self._away: KafkaUnavailable | None = None
@@ -78,7 +72,8 @@ class KafkaOutlet:
             producer.abandon()
 
     def close(self) -> None:
-        """Close the producer once all is confirmed; what is not after a moment is purged."""
+        """Close the producer once all is confirmed; what is not after a moment is purged. Nothing may be used then."""
+        self._builder.close()
         if (producer := self._taken()) is not None:
             producer.close()
 
@@ -88,53 +83,8 @@ class KafkaOutlet:
         return producer
 
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing]:
-        """The batch's records that a filter by content lets through, as Kafka messages (contract §3, §4, §5).
-
-        In order, with byte-exact values.
-
-        Raises Undeliverable for one that cannot be built, Misconfigured for a payload of another release.
-        """
-        date = now()
-        for event in _events(batch):
-            try:
-                if self._query is not None and not _selects(self._query, event):
-                    continue
-                message = self._message(event, layout, date)
-            except Undeliverable as exc:
-                raise Undeliverable(
-                    f"Record {event.id.string} at position {event.commit_position}: {exc.message}",
-                    hint=exc.hint,
-                    code=exc.code,
-                ) from exc
-            except Exception as exc:
-                raise Undeliverable(
-                    f"Record {event.id.string} at position {event.commit_position} cannot be made a Kafka message: "
-                    f"{type(exc).__name__}: {exc}.",
-                    code="record-unbuildable",
-                ) from exc
-            yield message
-
-    def _message(self, event: Any, layout: Layout, date: bytes) -> Outgoing:
-        stream = event.stream_identifier.stream_name.decode()
-        key_text = self._key(stream, event.custom_metadata)
-        key = None if key_text is None else key_text.encode()
-        record_id = event.id.string
-        return Outgoing(
-            record_id,
-            stream,
-            event.metadata["type"],
-            event.commit_position,
-            key,
-            event.data,
-            self._headers(event, date),
-            int(event.metadata["created"]) / TICKS_PER_SECOND,
-            partition_of(key, record_id, layout.partitions),
-        )
-
-
-def _selects(query: jsonpath.Query, event: Any) -> bool:
-    document = record_object(event)
-    return document is not None and query.selects(document)
+        """See `MessageBuilder.messages`. Raises Misconfigured for a payload of another release, too."""
+        return self._builder.messages(_events(batch), layout)
 
 
 def _events(batch: Batch) -> Iterator[Any]:

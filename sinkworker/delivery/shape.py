@@ -13,7 +13,7 @@ from sinkworker.delivery.headers import schema_type
 RecordedEvent = streams_pb2.ReadResp.ReadEvent.RecordedEvent
 
 JSON = "application/json"
-_NUMBERS = {b"json": 1, b"protobuf": 2, b"avro": 3, b"bytes": 4}
+TYPE_NUMBERS = {b"json": 1, b"protobuf": 2, b"avro": 3, b"bytes": 4}
 """Of schema types, as the original's registry numbers them."""
 
 
@@ -33,7 +33,7 @@ def record_object(event: RecordedEvent) -> dict[str, Any] | None:
         "streamId": stream,
         "position": {"streamId": stream, "logPosition": event.commit_position},
         "isTransformed": False,
-        "schemaInfo": {"subject": facts["type"], "type": _NUMBERS[schema_type(JSON, values)]},
+        "schemaInfo": {"subject": facts["type"], "type": TYPE_NUMBERS[schema_type(JSON, values)]},
         "headers": event_metadata.entries(event.custom_metadata),
         "value": value,
     }

@@ -439,6 +439,26 @@ class Flaky(MemoryLedger):
         return super().ack_and_next(claim, numbers, after, limit)
 
 
+class SlowToBuild(Outlet):
+    """A transformation that takes longer than a claim lasts; the lane has another owner by then."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.broker)
+        self._world = world
+
+    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing]:
+        time.sleep(0.2)
+        self._world.ledger.takeover(tenure(2), Cursor.BEGINNING, {})
+        return super().messages(batch, layout)
+
+
+def test_a_lane_lost_while_a_message_was_made_gets_none() -> None:
+    world = World(lane0=["a,b"])
+    world.outlet = SlowToBuild(world)
+    world.activate(bounds=replace(QUICK, lease_s=0.5))
+    assert world.broker.taken == []  # R5
+
+
 def test_a_ledger_that_is_away_for_a_moment_costs_nothing() -> None:
     world = World(lane0=["a,b", "c"])
     flaky = Flaky(lambda: 0)

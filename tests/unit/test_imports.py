@@ -19,6 +19,7 @@ CLIENTS = {
     "h2",
     "httpx",
     "sqlite3",
+    "py_mini_racer",
     "socket",
 }
 PURE = (
@@ -59,13 +60,15 @@ PURE = (
     "commands/effective.py",
 )
 STAGES = {
-    "connectors": set[str](),
+    "transform": set[str](),
+    # its registry tries a transformation before it accepts it
+    "connectors": {"transform"},
     "ledger": set[str](),
     "source": {"connectors"},
     # it keeps counts where the ledger is
     "metrics": {"ledger"},
     "checkpoint": {"connectors", "ledger", "metrics"},
-    "delivery": {"connectors", "ledger", "metrics"},
+    "delivery": {"connectors", "ledger", "metrics", "transform"},
     # its tenure reads from the source, and begins and ends with a checkpoint
     "scheduling": {"checkpoint", "connectors", "ledger", "metrics", "source"},
     "management": {"connectors", "ledger", "metrics"},

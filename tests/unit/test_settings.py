@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from sinkworker.connectors.errors import InvalidSettings
@@ -164,8 +166,30 @@ def test_a_ca_of_ones_own_is_for_tls_alone() -> None:
     assert faults(**{"authentication:sslCaLocation": "/ca\0.pem"}).keys() == {"authentication:sslCaLocation"}
 
 
-def test_what_is_not_supported_yet_is_said() -> None:
-    assert faults(**{"transformer:enabled": "true"}).keys() == {"transformer:enabled"}
+def transforming(function: bytes, enabled: str = "true") -> dict[str, str]:
+    return {"transformer:enabled": enabled, "transformer:function": base64.encodebytes(function).decode()}
+
+
+def test_a_transformation_is_javascript_in_base64() -> None:
+    source = "function transform(record) { record.value.é = 1; } // " + "long " * 30
+    assert given(**transforming(source.encode())).transform == source  # its base64 has line breaks
+    assert given(**transforming(source.encode("utf-8-sig"))).transform == source
+    assert given(**transforming(source.encode(), "false")).transform is None
+    assert given(**{"transformer:function": "not looked at"}).transform is None
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [("", "is required"), ("  ", "is required"), ("function()", "base64"), ("Zm9", "base64"), ("gICA", "UTF-8")],
+)
+def test_what_is_no_text_in_base64_is_refused(function: str, says: str) -> None:
+    (told,) = faults(**{"transformer:enabled": "true", "transformer:function": function})["transformer:function"]
+    assert says in told
+
+
+def test_another_transformation_opens_no_generation() -> None:
+    changed = given(**transforming(b"function transform(record) {}"))
+    assert changed.generation_fingerprint() == given().generation_fingerprint()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""A process for one JavaScript function: started, spoken to with deadlines, ended; how it died is what went wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from sinkworker.errors import Invalid, Misconfigured, Transient
+from sinkworker.transform import engine
+
+CPU_S = 1.0
+"""CPU time that one call may take, whatever the number of records in it."""
+
+START_S = 20.0
+ANSWER_S = 5.0
+"""How long to wait for it. A function cannot use up so much: its process does not get to run, or was paused."""
+
+ANSWER_BYTES = 64 * 1024 * 1024
+"""Most bytes of an answer."""
+
+_CRASHES = {-signal.SIGTRAP, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGILL, -signal.SIGBUS}
+"""How V8 ends its process when there is no memory left."""
+
+
+class Rejected(Invalid):
+    """The source is not a function that can be used."""
+
+    code = "transform-invalid"
+
+
+class Overrun(Exception):
+    """The function used more time or memory than it may, and its process is gone. The text goes after "it"."""
+
+
+class Sandbox:
+    """The function in a running process. Not for use by several threads; after any error only for `close`."""
+
+    def __init__(self, source: str) -> None:
+        """Raises Rejected, Overrun for source that does so by itself, Misconfigured without V8, Transient."""
+        ours, theirs = socket.socketpair()
+        self._channel = ours
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", str(Path(engine.__file__).resolve()), str(theirs.fileno()), str(CPU_S)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={},  # ours has secrets
+                start_new_session=True,  # Ctrl-C is for the worker, which finishes what is in flight
+            )
+        try:
+            fault = orjson.loads(self._answer(source.encode(), START_S)).get("error")
+            if fault is not None:
+                raise Rejected(shown(fault))
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, batch: bytes) -> bytes:
+        """The driver's answer to this batch. Raises Overrun, or Transient when the process is stopped from outside."""
+        return self._answer(batch, ANSWER_S)
+
+    def close(self) -> None:
+        """End the process at once."""
+        self._channel.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _answer(self, request: bytes, timeout_s: float) -> bytes:
+        deadline = time.monotonic() + timeout_s
+        try:
+            self._channel.settimeout(timeout_s)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # reading finds out why
+                self._channel.sendall(engine.LENGTH.pack(len(request)) + request)
+            (length,) = engine.LENGTH.unpack(self._read(engine.LENGTH.size, deadline))
+            if length > ANSWER_BYTES:
+                raise Overrun(f"made more than {ANSWER_BYTES // 2**20} MB of its records")
+            return self._read(length, deadline)
+        except TimeoutError as exc:
+            raise Transient(
+                f"The process that runs JavaScript has not answered for {timeout_s:g} s.", code="transform-unavailable"
+            ) from exc
+        except (EOFError, ConnectionResetError) as exc:
+            raise self._cause_of_death() from exc
+
+    def _read(self, count: int, deadline: float) -> bytes:
+        found = bytearray()
+        while len(found) < count:
+            self._channel.settimeout(max(deadline - time.monotonic(), 0.001))
+            some = self._channel.recv(min(count - len(found), 1 << 20))
+            if not some:
+                raise EOFError
+            found += some
+        return bytes(found)
+
+    def _cause_of_death(self) -> Exception:
+        status = self._process.wait()
+        if status == -signal.SIGPROF:
+            return Overrun(f"did not come to an end within {CPU_S:g} s")
+        if status == engine.EXHAUSTED or status in _CRASHES:
+            return Overrun(f"used more memory than it may ({engine.HEAP_BYTES // 2**20} MB)")
+        if status == engine.UNUSABLE:
+            return Misconfigured(
+                "V8 cannot be loaded, so no transformation can be run.",
+                hint="Install the package mini-racer for this platform.",
+                code="transform-unavailable",
+            )
+        return Transient(f"The process that runs JavaScript ended (status {status}).", code="transform-unavailable")
+
+
+def shown(fault: dict[str, Any]) -> str:
+    """A JavaScript error as a text, with its place where that is known."""
+    place = ", ".join(f"{name} {fault[name]}" for name in ("line", "column") if fault.get(name) is not None)
+    return f"{fault['message']} ({place})" if place else str(fault["message"])

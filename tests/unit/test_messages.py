@@ -1,0 +1,158 @@
+"""Records made Kafka messages, with a transformation among it (contract §4 to §6)."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable
+from contextlib import closing
+
+import pytest
+
+from sinkworker.connectors.settings import parse
+from sinkworker.delivery.headers import RecordedEvent
+from sinkworker.delivery.messages import MessageBuilder
+from sinkworker.delivery.producer import Outgoing
+from sinkworker.errors import Undeliverable
+from sinkworker.keys import partition_of
+from sinkworker.model import Layout
+
+LAYOUT = Layout(6, 6, "k")
+POSITION = 2**63 + 1
+
+
+def event(
+    data: bytes, number: int = 0, content_type: str = "application/json", metadata: bytes = b'{"tenant": "north"}'
+) -> RecordedEvent:
+    recorded = RecordedEvent()
+    recorded.id.string = f"id-{number}"
+    recorded.stream_identifier.stream_name = b"user-1"
+    recorded.commit_position = recorded.prepare_position = POSITION + number
+    recorded.metadata["type"], recorded.metadata["content-type"] = "UserCreated", content_type
+    recorded.metadata["created"] = "17236472026213572"
+    recorded.data, recorded.custom_metadata = data, metadata
+    return recorded
+
+
+def builder(function: str, **settings: str) -> closing[MessageBuilder]:
+    encoded = base64.b64encode(f"function transform(record) {{ {function} }}".encode()).decode()
+    given = {"transformer:enabled": "true", "transformer:function": encoded, **settings}
+    return closing(MessageBuilder("users", parse({"instanceTypeName": "kafka-sink", "topic": "users", **given})))
+
+
+def built(function: str, *events: RecordedEvent, **settings: str) -> list[Outgoing]:
+    with builder(function, **settings) as made:
+        return list(made.messages(events, LAYOUT))
+
+
+def test_a_transformed_record_has_its_new_value_subject_and_headers_and_the_flag() -> None:
+    """A43"""
+    (message,) = built(
+        """
+        const { firstName, lastName, email } = record.value;
+        record.value = { name: `${firstName} ${lastName}`, email: email.replace(/(.).*@/, "$1***@") };
+        record.schemaInfo.subject = "User";
+        record.headers.origin = record.streamId;
+        """,
+        event(b'{"firstName": "Ada", "lastName": "Lovelace", "email": "ada@example.org"}'),
+    )
+    assert message.value == b'{"name":"Ada Lovelace","email":"a***@example.org"}'
+    headers = dict(message.headers)
+    assert len(headers) == len(message.headers)
+    assert {
+        "esdb-record-is-transformed": b"true",
+        "esdb-record-schema-subject": b"User",
+        "esdb-record-schema-type": b"json",
+        "esdb-record-headers-origin": b"user-1",
+        "esdb-record-headers-tenant": b"north",
+        "esdb-record-id": b"id-0",
+        "esdb-record-log-position": b"%d" % POSITION,
+    }.items() <= headers.items()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [event(b'{"a": 1}', content_type="application/octet-stream"), event(b"{", 0), event(b""), event(b'"\xff"')],
+    ids=["not said to be JSON", "no JSON", "empty", "no text"],
+)
+def test_what_is_not_json_stays_as_it_is_and_in_its_place(other: RecordedEvent) -> None:
+    """A43"""
+    data = bytes(other.data)
+    messages = built("record.value = record.value + 1", event(b"1"), other, event(b"3"))
+    assert [message.value for message in messages] == [b"2", data, b"4"]
+    assert ["esdb-record-is-transformed" in dict(message.headers) for message in messages] == [True, False, True]
+
+
+def test_an_id_or_position_changes_only_what_goes_out() -> None:
+    (message,) = built(
+        "record.recordId = 'other'; record.position.logPosition = 7; record.position.streamId = 'person-2'",
+        event(b"{}"),
+    )
+    assert message[:4] == ("id-0", "user-1", "UserCreated", POSITION)
+    assert message.partition == partition_of(None, "id-0", 6)  # P2: as its lane was chosen
+    headers = dict(message.headers)
+    assert (headers["esdb-record-id"], headers["esdb-record-log-position"]) == (b"other", b"7")
+    assert headers["esdb-record-stream-id"] == b"person-2"
+
+
+@pytest.mark.parametrize(
+    ("source", "expression", "function", "key"),
+    [
+        ("stream", "", "record.position.streamId = 'person-2'", b"person-2"),
+        ("streamSuffix", "", "record.streamId = 'person-2'", b"2"),
+        ("headers", "tenant", "record.headers.tenant = 'south'", b"south"),
+        ("headers", "tenant", "delete record.headers.tenant", None),
+        ("partitionKey", "", "record.headers['esdb.partition-key'] = 'k7'", b"k7"),
+    ],
+)
+def test_the_key_is_that_of_the_transformed_record(
+    source: str, expression: str, function: str, key: bytes | None
+) -> None:
+    settings = {f"partitionKeyExtraction:{name}": text for name, text in (("source", source), ("enabled", "true"))}
+    (message,) = built(function, event(b"{}"), **settings, **{"partitionKeyExtraction:expression": expression})
+    assert message.key == key
+    assert message.partition == partition_of(key, "id-0", 6)  # where librdkafka puts it: R6 looks at that
+
+
+def test_the_filter_sees_the_record_before_the_transformation() -> None:
+    messages = built(
+        "record.value = 5",
+        *(event(b'{"year": %d}' % year, year) for year in (2017, 2018)),
+        **{"subscription:filter:filterType": "jsonPath", "subscription:filter:expression": "$[?($.value.year==2018)]"},
+    )
+    assert [(message.record_id, message.value) for message in messages] == [("id-2018", b"5")]
+
+
+def test_a_failure_comes_after_everything_before_it_and_names_the_record() -> None:
+    """A44"""
+    function = "if (record.value === 2) record.value.missing.part"
+    with builder(function) as made:
+        found, error = until_it_stops(made.messages([event(b"%d" % each, each) for each in range(4)], LAYOUT))
+    assert [message.value for message in found] == [b"0", b"1"]
+    assert re.search(
+        r"Record id-2 of stream 'user-1' at position \d+: The function failed: TypeError: Cannot read properties of "
+        r"undefined \(reading 'part'\) \(line 1, column \d+\)\. Correct `transformer:function`",
+        str(error),
+    )
+    assert error.code == "transform-failed"
+
+
+def test_a_filter_that_fails_lets_everything_before_it_pass_first() -> None:
+    deep = b"[" * 200 + b"1" + b"]" * 200
+    with builder(
+        "record.headers.seen = 'yes'",
+        **{"subscription:filter:filterType": "jsonPath", "subscription:filter:expression": "$.value..[?(@.x==1)]"},
+    ) as made:
+        found, error = until_it_stops(made.messages([event(b'[{"x": 1}]'), event(deep, 1)], LAYOUT))
+    assert [dict(message.headers)["esdb-record-headers-seen"] for message in found] == [b"yes"]
+    assert str(error).startswith("Record id-1 of stream 'user-1'")
+
+
+def until_it_stops(messages: Iterable[Outgoing]) -> tuple[list[Outgoing], Undeliverable]:
+    found: list[Outgoing] = []
+    try:
+        for message in messages:
+            found.append(message)  # noqa: PERF402 (what precedes the error counts)
+    except Undeliverable as exc:
+        return found, exc
+    pytest.fail("it did not stop")
