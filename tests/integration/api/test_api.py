@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from typing import Any
@@ -277,6 +278,30 @@ def test_settings_come_with_their_time_and_a_small_first_letter(api: httpx.Clien
     assert body.keys() == {"settings", "settingsUpdateTime"}
     assert body["settings"]["transformer:Enabled"] == "false"
     assert body["settingsUpdateTime"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        ("function transformer(record) {}", "no function named `transform`"),
+        ("function transform(record) {\n  let = ;\n}", "(line 2)"),
+    ],
+)
+def test_a_transformation_that_cannot_be_one_is_refused(
+    api: httpx.Client, connector_id: str, function: str, says: str
+) -> None:
+    """A44"""
+    settings = {
+        "transformer:enabled": "true",
+        "transformer:function": base64.b64encode(function.encode()).decode(),
+    }
+    answer = api.post(f"/connectors/{connector_id}", json={"settings": {**SETTINGS, **settings}})
+    assert_error(answer, 400, 3)
+    assert says in violations(answer)["transformer:function"]
+    create(api, connector_id)
+    assert_error(api.put(f"/connectors/{connector_id}/settings", json=settings), 400, 3)
+    settings["transformer:function"] = base64.b64encode(b"const transform = record => {}").decode()
+    assert api.put(f"/connectors/{connector_id}/settings", json=settings).status_code == 200
 
 
 def test_the_list_is_filtered_by_state_type_and_id(api: httpx.Client, connector_id: str) -> None:
