@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 from sinkworker.connectors import jsonpath
@@ -23,12 +23,18 @@ _Origin: TypeAlias = tuple[str, str, str, int]
 class MessageBuilder:
     """What one connector's settings make of records. Not for use from several threads."""
 
-    def __init__(self, connector_id: str, settings: SinkSettings) -> None:
+    def __init__(
+        self,
+        connector_id: str,
+        settings: SinkSettings,
+        timed: Callable[[float, int], None] = lambda _seconds, _records: None,
+    ) -> None:
+        """`timed`: see `Transformer`."""
         self._key = KeyExtractor(settings.key).key
         self._headers = HeaderBuilder(connector_id, settings).build
         by_content = settings.filter.type is FilterType.JSON_PATH
         self._query = jsonpath.Query(settings.filter.expression) if by_content else None
-        self._transformer = None if settings.transform is None else Transformer(settings.transform)
+        self._transformer = None if settings.transform is None else Transformer(settings.transform, timed)
 
     def close(self) -> None:
         """End the process that runs a transformation."""

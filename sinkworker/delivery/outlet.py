@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -39,12 +40,13 @@ class KafkaOutlet:
         options: Mapping[str, Any],
         in_flight: int,
         answer_timeout_s: float,
+        timed: Callable[[float, int], None],
     ) -> None:
         self.in_flight_batches = 1 if settings.wait_for_broker_ack else in_flight
         self.failures = 0
         self._topic = settings.topic
         self._options = options
-        self._builder = MessageBuilder(connector_id, settings)
+        self._builder = MessageBuilder(connector_id, settings, timed)
         self._producer: LaneProducer | None = None
         self._answer_timeout_s = answer_timeout_s
         self._away: KafkaUnavailable | None = None
@@ -106,12 +108,17 @@ class Outlets:
         in_flight: int,
         default_servers: str,
         answer_timeout_s: float,
+        timed: Callable[[str, float, int], None],
     ) -> None:
-        """`answer_timeout_s`: how long brokers may take to describe a topic, meanwhile nobody renews a claim."""
+        """`answer_timeout_s`: how long brokers may take to describe a topic, meanwhile nobody renews a claim.
+
+        `timed`: told of transformed records by connector, as `Transformer` tells it.
+        """
         self._settings_of = settings_of
         self._in_flight = in_flight
         self._default_servers = default_servers
         self._answer_timeout_s = answer_timeout_s
+        self._timed = timed
         self._outlets: dict[str, tuple[SettingsId, KafkaOutlet]] = {}
 
     def get(self, connector_id: str, settings_id: SettingsId) -> KafkaOutlet:
@@ -123,7 +130,9 @@ class Outlets:
         if held is not None:
             held[1].close()
         options = settings.producer_options(connector_id, self._default_servers)
-        outlet = KafkaOutlet(connector_id, settings, options, self._in_flight, self._answer_timeout_s)
+        outlet = KafkaOutlet(
+            connector_id, settings, options, self._in_flight, self._answer_timeout_s, partial(self._timed, connector_id)
+        )
         self._outlets[connector_id] = (settings_id, outlet)
         return outlet
 

@@ -22,7 +22,7 @@ from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Activation, Enqueue
 from sinkworker.ledger.redis_ledger import RedisLedger
 from sinkworker.metrics.recorder import Recorder
-from sinkworker.metrics.series import ERRORS, FAULTS, PRODUCE_S, PRODUCED, WRITE_S, WRITTEN
+from sinkworker.metrics.series import ERRORS, FAULTS, PRODUCE_S, PRODUCED, TRANSFORM_S, WRITE_S, WRITTEN
 from sinkworker.model import Epoch, SettingsId
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class Worker:
             config.in_flight_batches,
             config.kafka_bootstrap_servers,
             min(LONGEST_ANSWER_S, config.claim_lease_s / 2),
+            lambda connector, seconds, records: self._recorder.tally.observe(connector, TRANSFORM_S, seconds, records),
         )
         self._bounds = Bounds(
             activation_s=config.activation_s,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -42,8 +43,10 @@ class Outcome(NamedTuple):
 class Transformer:
     """One function, and the process that runs it: started by the first records. Not for use by several threads."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, timed: Callable[[float, int], None] = lambda _seconds, _records: None) -> None:
+        """`timed` is told of every call that came back: seconds for each record, and how many there were."""
         self._source = source
+        self._timed = timed
         self._sandbox: Sandbox | None = None
         self._at_once = RECORDS_PER_CALL
 
@@ -57,7 +60,9 @@ class Transformer:
         while done < len(subjects):
             piece = subjects[done : done + self._at_once]
             try:
-                answer = orjson.loads(self._started().run(orjson.dumps(piece, default=tuple)))
+                sandbox = self._started()
+                begun_s = time.monotonic()
+                answer = orjson.loads(sandbox.run(orjson.dumps(piece, default=tuple)))
             except Overrun as exc:
                 self.close()
                 if len(piece) == 1:
@@ -68,9 +73,11 @@ class Transformer:
             except BaseException:
                 self.close()  # it may yet answer this call, when it is asked something else
                 raise
+            if transformed := len(answer["outcomes"]):
+                self._timed((time.monotonic() - begun_s) / transformed, transformed)
             for outcome in answer["outcomes"]:
                 yield None if outcome is None else Outcome(outcome[0], outcome[1] or {})
-            done += len(answer["outcomes"])
+            done += transformed
             if answer["error"] is not None:
                 raise Undeliverable(f"The function failed: {shown(answer['error'])}.", hint=HINT, code=CODE)
 

@@ -171,6 +171,15 @@ def test_an_answer_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "more than 1 MB" in str(error)
 
 
+def test_the_time_that_records_take_is_told() -> None:
+    told: list[tuple[float, int]] = []
+    with closing(Transformer("function transform(record) {}", lambda *each: told.append(each))) as transformer:
+        list(transformer.outcomes(subjects("1", "2", "{")))
+    ((seconds, records),) = told
+    assert records == 3
+    assert 0 < seconds < 60
+
+
 @pytest.mark.usefixtures("hasty")
 def test_a_slow_function_has_the_limit_for_each_record_not_for_all() -> None:
     slow = "const end = Date.now() + 120; while (Date.now() < end); record.value++"
