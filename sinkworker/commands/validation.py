@@ -1,4 +1,4 @@
-"""Pure: everything that is wrong, and everything that looks wrong, with a body, without any server."""
+"""Everything that is wrong, and everything that looks wrong, with a body, without any server."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sinkworker.commands.bodies import Body
 from sinkworker.connectors import naming
 from sinkworker.connectors.errors import InvalidArgument
+from sinkworker.connectors.functions import refuse_unusable
 from sinkworker.connectors.settings import PASSWORD_KEY, SinkSettings, parse
 
 KNOWN = (
@@ -83,6 +84,7 @@ def examine(body: Body) -> Findings:
     settings: SinkSettings | None = None
     try:
         settings = parse(body.given)
+        refuse_unusable(settings)
     except InvalidArgument as exc:
         violations |= exc.violations
     return Findings(None if violations else settings, violations, [*_twice(body.settings), *_misspelled(body.settings)])

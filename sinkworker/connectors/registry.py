@@ -18,14 +18,14 @@ from kurrentdbclient import NewEvent
 
 from sinkworker.connectors import commands, lifecycle, streams, vault
 from sinkworker.connectors.configuration import amended
-from sinkworker.connectors.errors import FailedPrecondition, InvalidSettings
+from sinkworker.connectors.errors import FailedPrecondition
+from sinkworker.connectors.functions import refuse_unusable
 from sinkworker.connectors.lifecycle import Change, Connector, EventType, Fact, Unreadable
-from sinkworker.connectors.settings import FUNCTION_KEY, Discreet, SinkSettings, parse
+from sinkworker.connectors.settings import Discreet, SinkSettings, parse
 from sinkworker.connectors.vault import Protection, Vault
 from sinkworker.database import Database, StoredEvent, WrongRevision
 from sinkworker.errors import Stale
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision
-from sinkworker.transform import check
 
 log = logging.getLogger(__name__)
 
@@ -272,10 +272,9 @@ class Registry:
         self._register(connector_id)
 
     def _check(self, settings: Mapping[str, str], stored: Mapping[str, str]) -> None:
-        transform = parse(settings).transform
+        parsed = parse(settings)
         self._vault.check(settings, stored)
-        if transform is not None and (problem := check.fault(transform)):
-            raise InvalidSettings({FUNCTION_KEY: [f"is no function to be used here: {problem}"]})
+        refuse_unusable(parsed)
 
     def _destroy_keys(self, deleted: Connector) -> None:
         """Every data key that was used until that deletion. A later namesake's have ids of their own."""

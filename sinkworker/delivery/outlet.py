@@ -108,7 +108,7 @@ class Outlets:
         in_flight: int,
         default_servers: str,
         answer_timeout_s: float,
-        timed: Callable[[str, float, int], None],
+        timed: Callable[[str, float, int], None] = lambda _connector, _seconds, _records: None,
     ) -> None:
         """`answer_timeout_s`: how long brokers may take to describe a topic, meanwhile nobody renews a claim.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import json
 from pathlib import Path
 
@@ -36,6 +37,13 @@ def body(**members: object) -> Body:
 def test_every_documented_shape_is_understood(members: dict[str, object], shape: Shape) -> None:
     read = body(**members)
     assert (read.given, read.shape, read.faults) == (FLAT, shape, {})
+
+
+def test_a_function_that_cannot_be_used_is_a_fault() -> None:
+    function = base64.b64encode(b"function transformer(record) {}").decode()
+    found = examine(body(**SETTINGS, **{"transformer:enabled": True, "transformer:function": function}))
+    assert "no function named `transform`" in found.violations["transformer:function"][0]
+    assert found.settings is None
 
 
 def test_a_number_stays_as_it_is_written() -> None:

@@ -56,7 +56,6 @@ PURE = (
     "management/shapes.py",
     "management/faults.py",
     "commands/violations.py",
-    "commands/validation.py",
     "commands/effective.py",
 )
 STAGES = {
