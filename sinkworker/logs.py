@@ -33,6 +33,7 @@ def setup(level: str, role: str, *, stream: TextIO | None = None) -> None:
     """Send every log record of this process to stderr in our form. A second call replaces the first."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(LineFormatter(role, tracebacks=level == "DEBUG"))
+    handler.addFilter(_is_wanted)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -45,6 +46,21 @@ SHARED = (KurrentDBUnavailable.code, RedisUnavailable.code)
 
 NAMED = 10
 """Most connectors that one line names."""
+
+
+_quiet_connectors: set[str] = set()
+
+
+def heed(connector: str, wanted: bool) -> None:
+    """Whether more than errors is logged of the connector in this process: its setting `logging:enabled`."""
+    if wanted:
+        _quiet_connectors.discard(connector)
+    else:
+        _quiet_connectors.add(connector)
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR or getattr(record, "connector", None) not in _quiet_connectors
 
 
 class Role:

@@ -41,7 +41,9 @@ class Watch:
         self._ledger = ledger
         self._store = store
         self._enqueue = enqueue
-        self._autocommit = connector_settings.parse(connector.active_settings).autocommit
+        settings = connector_settings.parse(connector.active_settings)
+        self._autocommit = settings.autocommit
+        logs.heed(connector.id, settings.logging_enabled)
         self._cadence = Cadence()
         self._checkpoint: Checkpoint | None = None
         self._quiet_until_s = 0.0

@@ -121,7 +121,9 @@ class Worker:
         connector = self._registry.get(connector_id)
         if connector is None or connector.active_settings_id != settings:
             raise Stale(f"Connector {connector_id} no longer runs with these settings.")
-        return self._registry.active_settings(connector)
+        active = self._registry.active_settings(connector)
+        logs.heed(connector_id, active.logging_enabled)
+        return active
 
 
 def _what_next(exc: SinkworkerError) -> str:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from sinkworker import logs
 from sinkworker.bell import SocketBell
 from sinkworker.checkpoint.store import Checkpoint, CheckpointStore
 from sinkworker.connectors import settings as connector_settings
@@ -20,7 +21,6 @@ from sinkworker.crashpoints import CrashPoint, reach
 from sinkworker.database import Database, NoBoundary
 from sinkworker.errors import Full, Misconfigured, Restored, Stale, Unavailable, Undeliverable
 from sinkworker.ledger.contract import Activation, Batch, Closed, Enqueue, Ledger, Survey, Taken, Tenure
-from sinkworker.logs import Troubles
 from sinkworker.metrics.series import AVOIDED, CONSUMED, TAKEOVERS
 from sinkworker.metrics.tally import Tally
 from sinkworker.model import Cursor, Epoch, Position, Record
@@ -79,7 +79,7 @@ class Means:
 class ActiveTenure:
     """A scheduler's epoch over a connector, from `begin` to `end`. One thread uses it; `bell` may be rung by others."""
 
-    def __init__(self, means: Means, connector_id: str, bell: SocketBell, troubles: Troubles) -> None:
+    def __init__(self, means: Means, connector_id: str, bell: SocketBell, troubles: logs.Troubles) -> None:
         self._means = means
         self._id = connector_id
         self._bell = bell
@@ -109,6 +109,7 @@ class ActiveTenure:
         """
         self._connector = connector
         self._settings = self._means.registry.active_settings(connector)
+        logs.heed(self._id, self._settings.logging_enabled)
         self._filter = server_filter(self._settings.filter)
         self._opening = self._opening_of(connector)
         self._means.ledger.watermark()

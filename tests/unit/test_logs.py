@@ -107,3 +107,18 @@ def test_what_a_whole_role_waits_for_is_said_once_for_all_its_connectors() -> No
         assert each.over("well")
     assert looks.say(RedisUnavailable("No Redis."))
     assert stream.getvalue().endswith("No Redis. connector=loans,tenants\n")
+
+
+def test_a_connector_that_wants_no_log_has_only_its_errors_logged() -> None:
+    stream = written()
+    log = logging.getLogger("x")
+    logs.heed("loans", wanted=False)
+    try:
+        log.warning("slow", extra={"connector": "loans"})
+        log.warning("slow", extra={"connector": "tenants"})
+        log.error("stopped", extra={"connector": "loans"})
+    finally:
+        logs.heed("loans", wanted=True)
+    log.info("well", extra={"connector": "loans"})
+    said = [line.split("scheduler ")[1] for line in stream.getvalue().splitlines()]
+    assert said == ["slow connector=tenants", "stopped connector=loans", "well connector=loans"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sinkworker.cli import cli
+from sinkworker.commands.validation import KNOWN
 from sinkworker.config import SETTINGS, Config
 from sinkworker.connectors.settings import parse
 
@@ -39,6 +40,12 @@ def test_the_table_of_variables_is_that_of_the_code() -> None:
         expected.append(f"| `{setting.name}` | {shown} | {setting.meaning} |")
     table = README.partition("| variable | default | meaning |\n|---|---|---|\n")[2].partition("\n\n")[0]
     assert table.splitlines() == expected
+
+
+def test_the_tables_of_settings_have_every_key_that_means_something() -> None:
+    tables = README.split("| key | default | accepted | meaning |\n|---|---|---|---|\n")[1:]
+    rows = [row for table in tables for row in table.partition("\n\n")[0].splitlines()]
+    assert sorted(row.split("`")[1] for row in rows) == sorted([*KNOWN, "defaultHeaders:NAME"])
 
 
 def test_every_command_of_ours_exists() -> None:
