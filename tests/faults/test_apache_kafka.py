@@ -42,6 +42,7 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing(kafka: ApacheKafka
     flow.stop()
 
 
+@pytest.mark.long
 def test_a_broker_that_is_restarted_in_order_loses_nothing(kafka: ApacheKafka, flow: Flow) -> None:
     kafka.stop()
     kafka.start()

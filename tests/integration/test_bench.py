@@ -57,6 +57,7 @@ def test_it_measures_every_contestant_whatever_is_configured_and_leaves_nothing_
         assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
 
 
+@pytest.mark.long
 def test_ctrl_c_in_the_middle_of_a_run_stops_everything_and_ends_with_130(tmp_path: Path) -> None:
     with bench(tmp_path, *SMALL, "--workers", "1", "--latency", "0") as running:
         eventually(lambda: running.said("sinkworker-1 …"), within_s=60)

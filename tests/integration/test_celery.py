@@ -23,6 +23,7 @@ from tests.system import BROKER, QUICK, REDIS, Flow, Role, System
 
 ENDS_WITHIN_S = float(QUICK["SINKWORKER_DRAIN_TIMEOUT_S"]) + 2
 BACK_WITHIN_S = 5.0
+LONG = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +229,7 @@ def test_a_pool_process_does_not_wait_until_its_parent_knows_a_task_that_it_has_
     subprocess.run([sys.executable, "-c", FORGOTTEN], cwd=tmp_path, env=environ, check=True, timeout=10)
 
 
-@pytest.mark.parametrize(("number", "stops"), [(signal.SIGTERM, 3), (signal.SIGINT, 1)])
+@pytest.mark.parametrize(("number", "stops"), [pytest.param(signal.SIGTERM, 3, marks=LONG), (signal.SIGINT, 1)])
 def test_a_worker_under_load_ends_in_time_and_with_0(own: System, load: Flow, number: int, stops: int) -> None:
     for _ in range(stops):
         eventually(lambda: flows(load), within_s=30)
@@ -264,9 +265,9 @@ def kill(part: str) -> Callable[[System], Callable[[], None]]:
 @pytest.mark.parametrize(
     "trouble",
     [
-        pytest.param(pause(BROKER), marks=pytest.mark.long),
-        pytest.param(pause(REDIS), marks=pytest.mark.long),
-        kill(REDIS),
+        pytest.param(pause(BROKER), marks=LONG),
+        pytest.param(pause(REDIS), marks=LONG),
+        pytest.param(kill(REDIS), marks=LONG),
     ],
     ids=["silent-kafka", "silent-redis", "no-redis"],
 )

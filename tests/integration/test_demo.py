@@ -70,6 +70,7 @@ def test_a_killed_worker_and_a_killed_pool_process_cost_no_event(tmp_path: Path)
         assert running.said("was killed by SIGKILL; starting it again")
 
 
+@pytest.mark.long
 def test_kill_9_of_the_demo_leaves_no_process(tmp_path: Path) -> None:
     with demo(tmp_path, "--events", "100000") as running:
         eventually(lambda: running.said("appending loan requests"), within_s=30)
