@@ -115,21 +115,27 @@ def _token(value: str) -> Secret:
 
 
 def _readable_file(value: str) -> Path:
-    _token_in(Path(value))
+    _secret_in(Path(value), "token")
     return Path(value)
 
 
-def _token_in(path: Path) -> Secret:
+def _secret_in(path: Path, what: str) -> Secret:
     """The file's content, without its last line breaks. Raises ValueError."""
     try:
-        token = path.read_bytes().decode().rstrip("\r\n")
+        secret = path.read_bytes().decode().rstrip("\r\n")
     except UnicodeDecodeError:
         raise ValueError("must name a file of UTF-8 text") from None
     except OSError as exc:
         raise ValueError(f"names a file that cannot be read: {exc.strerror}") from None
-    if not token:
-        raise ValueError("names a file without a token in it")
-    return Secret(token)
+    if not secret:
+        raise ValueError(f"names a file without a {what} in it")
+    return Secret(secret)
+
+
+def _user(value: str) -> str:
+    if ":" in value:
+        raise ValueError("may have no colon: Basic authentication ends the user there")
+    return value
 
 
 def _boolean(value: str) -> bool:
@@ -181,6 +187,12 @@ class Config:
     api_host: str = "127.0.0.1"
     api_port: int = 8113
     api_url: Secret | None = None
+    api_user: str | None = None
+    api_password: Secret | None = None
+    api_password_file: Path | None = None
+    api_certificate: Path | None = None
+    api_key: Path | None = None
+    api_allow_anonymous: bool = False
     data_dir: Path = Path(".sinkworker")
     log_level: str = "INFO"
     reader: str = "libcurl"
@@ -204,10 +216,23 @@ class Config:
         """
         if self.data_protection_token_file is None:
             return self.data_protection_token
-        try:
-            return _token_in(self.data_protection_token_file)
-        except ValueError as exc:
-            raise Invalid(f"{SETTINGS['data_protection_token_file'].name} {exc}.") from exc
+        return _secret_of("data_protection_token_file", self.data_protection_token_file, "token")
+
+    def password_of_api(self) -> Secret | None:
+        """What the user of the API has to know: the file's, before the variable's own. Raises Invalid.
+
+        `load` has not read that file: only the API has to be able to.
+        """
+        if self.api_password_file is None:
+            return self.api_password
+        return _secret_of("api_password_file", self.api_password_file, "password")
+
+
+def _secret_of(key: str, path: Path, what: str) -> Secret:
+    try:
+        return _secret_in(path, what)
+    except ValueError as exc:
+        raise Invalid(f"{SETTINGS[key].name} {exc}.") from exc
 
 
 SETTINGS: dict[str, Setting] = {
@@ -226,6 +251,20 @@ SETTINGS: dict[str, Setting] = {
         "SINKWORKER_API_URL",
         _uri("http", "https"),
         "where `sinkworker connectors` finds the API, if elsewhere: `https://USER:PASSWORD@HOST:PORT`",
+    ),
+    "api_user": Setting("SINKWORKER_API_USER", _user, "the one user of the HTTP API; unset, it asks for none"),
+    "api_password": Setting("SINKWORKER_API_PASSWORD", _token, "that user's password", hidden=True),
+    "api_password_file": Setting(
+        "SINKWORKER_API_PASSWORD_FILE", Path, "a file with the password, which then counts alone"
+    ),
+    "api_certificate": Setting(
+        "SINKWORKER_API_CERTIFICATE", Path, "PEM file of the certificate, with its chain, that the HTTP API shows"
+    ),
+    "api_key": Setting("SINKWORKER_API_KEY", Path, "PEM file of the certificate's key; with both it speaks HTTPS"),
+    "api_allow_anonymous": Setting(
+        "SINKWORKER_API_ALLOW_ANONYMOUS",
+        _boolean,
+        "whether the HTTP API may listen beyond loopback without a user",
     ),
     "data_dir": Setting("SINKWORKER_DATA_DIR", Path, "folder of the local stack's files"),
     "log_level": Setting("SINKWORKER_LOG_LEVEL", _level, "least severe level that is logged"),
@@ -290,11 +329,25 @@ def load(environ: Mapping[str, str]) -> Config:
         elif name.startswith(PREFIX) and not name.startswith(TEST_PREFIX):
             problems.append(f"{name} is no variable of sinkworker")
     config = Config(**values)
-    if not problems and config.claim_lease_s <= config.activation_s:
-        problems.append("SINKWORKER_CLAIM_LEASE_S must be longer than SINKWORKER_ACTIVATION_S")
+    if not problems:
+        problems = _contradictions(config)
     if problems:
         raise Invalid("; ".join(problems) + ".", hint="`sinkworker config show` lists every variable.")
     return config
+
+
+def _contradictions(config: Config) -> list[str]:
+    """What is wrong with variables that are right each by itself."""
+    problems = []
+    if config.claim_lease_s <= config.activation_s:
+        problems.append("SINKWORKER_CLAIM_LEASE_S must be longer than SINKWORKER_ACTIVATION_S")
+    if (config.api_user is None) != (config.api_password is None and config.api_password_file is None):
+        problems.append(
+            "SINKWORKER_API_USER needs SINKWORKER_API_PASSWORD or SINKWORKER_API_PASSWORD_FILE, and they need it"
+        )
+    if (config.api_certificate is None) != (config.api_key is None):
+        problems.append("SINKWORKER_API_CERTIFICATE and SINKWORKER_API_KEY need each other")
+    return problems
 
 
 def inherited() -> dict[str, str]:

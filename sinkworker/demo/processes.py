@@ -158,7 +158,9 @@ def role_environ(environ: Mapping[str, str], data_dir: Path, api_port: int) -> d
     """The environment of the demo's roles: the user's tuning stays, servers and places are the demo's own."""
     # A token protects what the user's own database has; its file need not be there from the roles' folder.
     own = {SETTINGS[key].name for key in (*addresses.ADDRESSES, "data_protection_token", "data_protection_token_file")}
-    kept = {name: text for name, text in environ.items() if name not in own and not name.startswith(FOREIGN)}
+    # Nor does the demo's API ask for the user's password, or show the user's certificate.
+    foreign = (*FOREIGN, f"{PREFIX}API_")
+    kept = {name: text for name, text in environ.items() if name not in own and not name.startswith(foreign)}
     return {
         **kept,
         f"{PREFIX}DATA_DIR": str(data_dir),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Path, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
@@ -18,23 +18,17 @@ from sinkworker.connectors.errors import InvalidArgument
 from sinkworker.connectors.lifecycle import Connector
 from sinkworker.connectors.registry import Registry
 from sinkworker.errors import SinkworkerError
-from sinkworker.management import faults, openapi, shapes
+from sinkworker.management import faults, guard, openapi, shapes
+from sinkworker.management.answers import Json
+from sinkworker.management.guard import Credentials
 from sinkworker.management.shapes import Query
 from sinkworker.metrics import exposition
 from sinkworker.model import Position
 
 log = logging.getLogger(__name__)
 
-Answer: TypeAlias = dict[str, Any]
-
 _NOT_FOUND = 404
 _METHOD = 405
-
-
-class Json(JSONResponse):
-    """JSON with the content type that clients of the original see."""
-
-    media_type = "application/json; charset=utf-8"
 
 
 async def _object(request: Request) -> dict[str, Any]:
@@ -56,31 +50,49 @@ Id = Annotated[str, Depends(_checked_id)]
 At = Annotated[str, Path(json_schema_extra=openapi.POSITION)]
 
 
+class _App(FastAPI):
+    """Describes itself as it is, which the framework's own description would not."""
+
+    def __init__(self, credentials: Credentials | None, **options: Any) -> None:
+        super().__init__(**options)
+        self._open_paths = None if credentials is None else guard.OPEN
+        if credentials is not None:
+            self.add_middleware(guard.Guard, credentials=credentials)
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = openapi.completed(super().openapi(), self._open_paths)
+        return self.openapi_schema
+
+
 def create_app(
-    registry: Registry, notify: Callable[[str], None], unready: Callable[[], list[str]], metrics: Callable[[], str]
+    registry: Registry,
+    notify: Callable[[str], None],
+    unready: Callable[[], list[str]],
+    metrics: Callable[[], str],
+    credentials: Credentials | None = None,
 ) -> FastAPI:
     """The application. `notify` tells schedulers of a changed connector; `unready` names what does not answer.
 
-    `metrics` is the text that Prometheus scrapes.
+    `metrics` is the text that Prometheus scrapes. Without `credentials` everybody may do everything.
 
     Handlers are plain functions, run in threads: the registry blocks.
     """
-    app = FastAPI(
+    app = _App(
+        credentials,
         title="sinkworker",
         version=__version__,
         docs_url=None,
         redoc_url=None,
-        default_response_class=Json,
-        responses=openapi.ERRORS,
         redirect_slashes=False,
     )
 
-    def done(connector: Connector) -> Answer:
+    def done(connector: Connector) -> Json:
         notify(connector.id)
-        return {}
+        return Json({})
 
-    @app.post("/connectors/{connector_id}", openapi_extra=openapi.CREATE)
-    def create(connector_id: Id, body: Body) -> Answer:
+    @app.post("/connectors/{connector_id}", responses=openapi.CREATED, openapi_extra=openapi.CREATE)
+    def create(connector_id: Id, body: Body) -> Json:
         name = shapes.text_member(body, "name") or ""
         named = bool(name.strip())  # a blank name counts as none
         if named and (violations := naming.name_faults(name)):
@@ -89,78 +101,74 @@ def create_app(
         given = flatten(configuration) if configuration else texts(shapes.object_member(body, "settings"))
         return done(registry.create(connector_id, given, name if named else None))
 
-    @app.put("/connectors/{connector_id}", openapi_extra=openapi.SETTINGS)
-    @app.put("/connectors/{connector_id}/settings", openapi_extra=openapi.SETTINGS)
-    def reconfigure(connector_id: Id, body: Body) -> Answer:
+    @app.put("/connectors/{connector_id}", responses=openapi.DONE, openapi_extra=openapi.SETTINGS)
+    @app.put("/connectors/{connector_id}/settings", responses=openapi.DONE, openapi_extra=openapi.SETTINGS)
+    def reconfigure(connector_id: Id, body: Body) -> Json:
         return done(registry.reconfigure(connector_id, texts(body)))
 
-    @app.put("/connectors/{connector_id}/configuration", openapi_extra=openapi.CONFIGURATION)
-    def reconfigure_nested(connector_id: Id, body: Body) -> Answer:
+    @app.put("/connectors/{connector_id}/configuration", responses=openapi.DONE, openapi_extra=openapi.CONFIGURATION)
+    def reconfigure_nested(connector_id: Id, body: Body) -> Json:
         return done(registry.reconfigure(connector_id, flatten(body)))
 
-    @app.delete("/connectors/{connector_id}")
-    def delete(connector_id: Id) -> Answer:
+    @app.delete("/connectors/{connector_id}", responses=openapi.DONE)
+    def delete(connector_id: Id) -> Json:
         return done(registry.delete(connector_id))
 
-    @app.post("/connectors/{connector_id}/start", openapi_extra=openapi.START)
-    def start(connector_id: Id, request: Request) -> Answer:
+    @app.post("/connectors/{connector_id}/start", responses=openapi.DONE, openapi_extra=openapi.START)
+    def start(connector_id: Id, request: Request) -> Json:
         asked = Query(request.query_params.multi_items()).texts("start.position")
         return done(registry.start(connector_id, shapes.position_of(asked[-1]) if asked else None))
 
-    @app.post("/connectors/{connector_id}/start/{position}")
-    def start_at(connector_id: Id, position: At) -> Answer:
+    @app.post("/connectors/{connector_id}/start/{position}", responses=openapi.DONE)
+    def start_at(connector_id: Id, position: At) -> Json:
         return done(registry.start(connector_id, shapes.position_of(position)))
 
-    @app.post("/connectors/{connector_id}/reset")
-    def reset(connector_id: Id) -> Answer:
+    @app.post("/connectors/{connector_id}/reset", responses=openapi.DONE)
+    def reset(connector_id: Id) -> Json:
         return done(registry.reset(connector_id))
 
-    @app.post("/connectors/{connector_id}/reset/{position}")
-    def reset_to(connector_id: Id, position: At) -> Answer:
+    @app.post("/connectors/{connector_id}/reset/{position}", responses=openapi.DONE)
+    def reset_to(connector_id: Id, position: At) -> Json:
         return done(registry.reset(connector_id, shapes.position_of(position)))
 
-    @app.post("/connectors/{connector_id}/stop")
-    def stop(connector_id: Id) -> Answer:
+    @app.post("/connectors/{connector_id}/stop", responses=openapi.DONE)
+    def stop(connector_id: Id) -> Json:
         return done(registry.stop(connector_id))
 
-    @app.put("/connectors/{connector_id}/rename", openapi_extra=openapi.RENAME)
-    def rename(connector_id: Id, body: Body) -> Answer:
+    @app.put("/connectors/{connector_id}/rename", responses=openapi.DONE, openapi_extra=openapi.RENAME)
+    def rename(connector_id: Id, body: Body) -> Json:
         name = shapes.text_member(body, "name") or ""
         if violations := naming.name_faults(name):
             raise InvalidArgument({"Name": violations})
         registry.rename(connector_id, name)
-        return {}
+        return Json({})
 
-    @app.get("/connectors", openapi_extra=openapi.LIST)
-    def list_connectors(request: Request) -> Answer:
-        return _list(registry, Query(request.query_params.multi_items()))
+    @app.get("/connectors", responses=openapi.LISTED, openapi_extra=openapi.LIST)
+    def list_connectors(request: Request) -> Json:
+        return Json(_list(registry, Query(request.query_params.multi_items())))
 
-    @app.get("/connectors/{connector_id}/settings")
-    def get_settings(connector_id: Id) -> Answer:
+    @app.get("/connectors/{connector_id}/settings", responses=openapi.SETTINGS_SHOWN)
+    def get_settings(connector_id: Id) -> Json:
         connector = commands.existing(registry.get(connector_id), connector_id)
-        return {
-            "settings": shapes.shown_settings(registry.shown_settings(connector)),
-            "settingsUpdateTime": shapes.timestamp(connector.settings_at),
-        }
+        shown = shapes.shown_settings(registry.shown_settings(connector))
+        return Json({"settings": shown, "settingsUpdateTime": shapes.timestamp(connector.settings_at)})
 
-    @app.get("/connectors/{connector_id}/configuration")
-    def get_configuration(connector_id: Id) -> Answer:
+    @app.get("/connectors/{connector_id}/configuration", responses=openapi.CONFIGURATION_SHOWN)
+    def get_configuration(connector_id: Id) -> Json:
         connector = commands.existing(registry.get(connector_id), connector_id)
-        return {
-            "configuration": unflatten(registry.shown_settings(connector)),
-            "configurationUpdateTime": shapes.timestamp(connector.settings_at),
-        }
+        shown = unflatten(registry.shown_settings(connector))
+        return Json({"configuration": shown, "configurationUpdateTime": shapes.timestamp(connector.settings_at)})
 
-    @app.get("/livez")
-    async def livez() -> Answer:
-        return {"status": "alive"}
+    @app.get("/livez", responses=openapi.ALIVE)
+    async def livez() -> Json:
+        return Json({"status": "alive"})
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses=openapi.READY)
     def readyz() -> Json:
         down = unready()
         return Json({"status": "waiting" if down else "ready", "waitingFor": down}, status_code=503 if down else 200)
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", response_class=PlainTextResponse, responses=openapi.SCRAPED)
     def metrics_text() -> Response:
         return Response(metrics(), media_type=exposition.CONTENT_TYPE)
 
@@ -168,7 +176,7 @@ def create_app(
     return app
 
 
-def _list(registry: Registry, query: Query) -> Answer:
+def _list(registry: Registry, query: Query) -> dict[str, Any]:
     states, ids = query.states(), set(query.texts("connectorId"))
     types = query.texts("instanceTypeName")
     page, size = query.paging()

@@ -36,6 +36,17 @@ def internal(message: str) -> dict[str, Any]:
     return body(13, message, [{"@type": f"{_TYPE}DebugInfo", "stackEntries": [], "detail": message}])
 
 
+def anonymous() -> dict[str, Any]:
+    """What a request without credentials is answered where some are needed."""
+    reason = {"@type": f"{_TYPE}ErrorInfo", "reason": "PERMISSION_DENIED", "domain": "authorization"}
+    return body(7, "The request has no credentials. This API asks for a user and a password.", [reason])
+
+
+def unauthenticated() -> dict[str, Any]:
+    """What a request with credentials that are not the right ones is answered."""
+    return body(16, "The request's credentials are not right.")
+
+
 def body(code: int, message: str, details: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     return {"code": code, "message": message, "details": details or []}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
+import ssl
 import threading
 from collections.abc import Callable
 
@@ -15,9 +15,11 @@ from sinkworker.config import Config
 from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.vault import Protection
 from sinkworker.database import Database
-from sinkworker.errors import Misconfigured, SinkworkerError
+from sinkworker.errors import SinkworkerError
 from sinkworker.ledger import redis_client
+from sinkworker.management import binding
 from sinkworker.management.api import create_app
+from sinkworker.management.guard import Credentials
 from sinkworker.management.scrape import scrape
 from sinkworker.metrics.recorder import recorded
 
@@ -39,7 +41,7 @@ class ApiServer:
     def __init__(self, config: Config) -> None:
         assert config.redis_url is not None
         assert config.kurrentdb_uri is not None
-        self._host, self._port = config.api_host, config.api_port
+        self._config = config
         self._redis = redis_client.connect(config.redis_url)
         self._database = Database(config.kurrentdb_uri)
         self._registry = Registry(self._database, Protection.of(config))
@@ -49,16 +51,29 @@ class ApiServer:
         }
 
     def run(self, stop: threading.Event) -> None:
-        """Raises Misconfigured when the address cannot be listened on."""
-        listener = _listen(self._host, self._port)
-        app = create_app(self._registry, self._notify, self._unready, self._metrics)
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, lifespan="off")
+        """Raises Misconfigured when the address cannot be listened on, Invalid when it, or a file, must not be used."""
+        config = self._config
+        credentials, context = _credentials(config), _tls(config)
+        anonymous = credentials is None and not config.api_allow_anonymous
+        listener = binding.listen(config.api_host, config.api_port, only_loopback=anonymous)
+        app = create_app(self._registry, self._notify, self._unready, self._metrics, credentials)
+        served = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, lifespan="off", ws="none"
         )
+        served.load()
+        served.ssl = context
+        server = uvicorn.Server(served)
         # In a thread of its own uvicorn leaves the signals to us.
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True)
         thread.start()
-        log.info("listening on http://%s:%d", self._host, self._port)
+        log.info(
+            "listening on %s://%s%s",
+            "http" if context is None else "https",
+            binding.address_of(config.api_host, config.api_port),
+            "" if credentials is None else f" for the user {credentials.user}",
+        )
+        if credentials is not None and context is None and not binding.is_loopback(listener.getsockname()[0]):
+            log.warning("The password travels unencrypted: set SINKWORKER_API_CERTIFICATE and SINKWORKER_API_KEY.")
         threading.Thread(target=self._watch, args=(stop,), name="watch", daemon=True).start()
         try:
             while thread.is_alive() and not stop.wait(0.2):
@@ -103,16 +118,12 @@ class ApiServer:
         return down
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(128)
-    except OSError as exc:
-        raise Misconfigured(
-            f"The API cannot listen on {host}:{port}: {exc.strerror or exc}.",
-            hint="Stop what uses the port, or choose another with SINKWORKER_API_HOST and SINKWORKER_API_PORT.",
-        ) from exc
-    return listener
+def _credentials(config: Config) -> Credentials | None:
+    password = config.password_of_api()
+    return None if config.api_user is None or password is None else Credentials(config.api_user, password)
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    if config.api_certificate is None or config.api_key is None:
+        return None
+    return binding.tls(config.api_certificate, config.api_key)

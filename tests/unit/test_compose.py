@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ COMPOSE = Path(__file__).resolve().parents[2] / "compose"
 OURS = ("scheduler", "coordinator", "api", "worker", "flower")
 OTHERS = {"kurrentdb": "KURRENTDB_", "kafka": "KAFKA_"}
 """Services of others, and how the variables of their images begin."""
+
+FROM_THE_SHELL = re.compile(r"\$\{\w+:-\}")
+"""What Compose puts in from where it is started: there, nothing is set."""
 
 CELERY_COMMANDS = ("worker", "flower")
 
@@ -45,7 +49,7 @@ def test_every_command_exists(name: str) -> None:
 def test_every_variable_of_ours_exists_and_is_valid(name: str) -> None:
     environ = services()[name]["environment"]
     assert environ.keys() <= {setting.name for setting in SETTINGS.values()}
-    load(environ)
+    load({variable: FROM_THE_SHELL.sub("", text) for variable, text in environ.items()})
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -78,6 +82,14 @@ def test_addresses_name_services_of_the_file() -> None:
 def test_ports_are_published_on_loopback_only() -> None:
     for service in services().values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_the_api_may_listen_in_its_container_with_and_without_a_user() -> None:
+    environ = services()["api"]["environment"]
+    api = load({variable: FROM_THE_SHELL.sub("", text) for variable, text in environ.items()})
+    assert (api.api_host, api.api_user, api.api_allow_anonymous) == ("0.0.0.0", None, True)
+    api = load({variable: FROM_THE_SHELL.sub("given", text) for variable, text in environ.items()})
+    assert api.api_user is not None
 
 
 def test_a_stopping_role_has_time_to_drain() -> None:

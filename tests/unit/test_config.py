@@ -161,3 +161,33 @@ def test_the_environment_outranks_the_env_file(tmp_path: Path, monkeypatch: pyte
     monkeypatch.delenv("REDIS_URL", raising=False)
     found = environment()
     assert (found["SINKWORKER_API_PORT"], found["REDIS_URL"]) == ("9002", "redis://file:1/0")
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"API_USER": "clerk"}, "SINKWORKER_API_USER needs SINKWORKER_API_PASSWORD or SINKWORKER_API_PASSWORD_FILE"),
+        ({"API_PASSWORD": "x"}, "SINKWORKER_API_USER needs"),
+        ({"API_PASSWORD_FILE": "/nowhere"}, "SINKWORKER_API_USER needs"),
+        ({"API_USER": "cl:erk", "API_PASSWORD": "x"}, "SINKWORKER_API_USER may have no colon"),
+        ({"API_KEY": "/key"}, "SINKWORKER_API_CERTIFICATE and SINKWORKER_API_KEY need each other"),
+        ({"API_CERTIFICATE": "/certificate"}, "SINKWORKER_API_CERTIFICATE and SINKWORKER_API_KEY need each other"),
+    ],
+)
+def test_what_the_api_needs_two_of_is_not_taken_alone(environ: dict[str, str], said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        load({f"SINKWORKER_{name}": text for name, text in environ.items()})
+
+
+def test_the_files_of_the_api_need_not_be_there_for_others() -> None:
+    files = {"API_PASSWORD_FILE": "/nowhere", "API_CERTIFICATE": "/nowhere", "API_KEY": "/nowhere"}
+    config = load({f"SINKWORKER_{name}": text for name, text in {"API_USER": "clerk", **files}.items()})
+    with pytest.raises(Invalid, match="SINKWORKER_API_PASSWORD_FILE names a file that cannot be read"):
+        config.password_of_api()
+
+
+def test_the_password_of_the_api_shows_nowhere() -> None:
+    config = load({"SINKWORKER_API_USER": "clerk", "SINKWORKER_API_PASSWORD": "correct-horse"})
+    assert "correct-horse" not in repr(config)
+    shown = report({"SINKWORKER_API_USER": "clerk", "SINKWORKER_API_PASSWORD": "correct-horse"}, lambda _: "default")
+    assert "correct-horse" not in repr(shown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -38,14 +39,16 @@ def api(config: Config) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def served(config: Config) -> Iterator[httpx.Client]:
-    """An API of that configuration."""
+def served(config: Config, scheme: str = "http", **client: Any) -> Iterator[httpx.Client]:
+    """An API of that configuration, and a client of it with these options."""
     stop = threading.Event()
     server = threading.Thread(target=ApiServer(config).run, args=(stop,))
     server.start()
-    with httpx.Client(base_url=f"http://127.0.0.1:{config.api_port}", timeout=10) as client:
-        eventually(lambda: _answers(client))
-        yield client
+    with httpx.Client(
+        base_url=f"{scheme}://127.0.0.1:{config.api_port}", timeout=10, trust_env=False, **client
+    ) as http:
+        eventually(lambda: _answers(http))
+        yield http
     stop.set()
     server.join(10)
     assert not server.is_alive()

@@ -438,9 +438,10 @@ def test_the_api_describes_what_it_takes(api: httpx.Client) -> None:
     start = paths["/connectors/{connector_id}/start/{position}"]["post"]
     wanted = {"minLength": 5, "maxLength": 50, "pattern": "^[A-Za-z0-9_-]*$"}
     assert parameters(start)["connector_id"].items() >= wanted.items()
-    position = {"type": "integer", "format": "uint64", "minimum": 0}
+    position = {"type": "integer", "format": "uint64", "minimum": 0, "maximum": 2**64 - 1}
     assert parameters(start)["position"].items() >= position.items()
-    assert parameters(paths["/connectors/{connector_id}/start"]["post"])["start.position"] == position
+    query = parameters(paths["/connectors/{connector_id}/start"]["post"])
+    assert query["start.position"].items() >= position.items()
     rename = paths["/connectors/{connector_id}/rename"]["put"]["requestBody"]["content"]["application/json"]["schema"]
     assert rename["properties"]["name"].items() >= {"minLength": 3, "maxLength": 50}.items()
 
