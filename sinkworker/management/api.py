@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Path, Request
 from fastapi.responses import PlainTextResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
 from sinkworker import __version__
@@ -224,6 +225,10 @@ def _answer_errors(app: FastAPI) -> None:
         message = f"{request.method} {request.url.path}: {exc.detail}."
         headers = {"Allow": _allowed(request)} if exc.status_code == _METHOD else exc.headers
         return Json(faults.body(code, message), exc.status_code, headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: Exception) -> Response:
+        return Response(status_code=400)  # nobody reads it: the client left before its request was complete
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, exc: Exception) -> Json:

@@ -227,7 +227,7 @@ START = _query({"start.position": POSITION})
 
 _TEXTS = {"type": "array", "items": _TEXT}
 _FLAG = {"type": "boolean", "default": False}
-_PAGE = {"type": "integer", "minimum": 1, "default": 1}
+_PAGE = {"type": "integer", "format": "int32", "minimum": 1, "maximum": 2**31 - 1, "default": 1}
 _PAGE_SIZE = {"type": "integer", "minimum": 1, "maximum": MOST_PER_PAGE, "default": MOST_PER_PAGE}
 LIST = _query(
     {

@@ -121,25 +121,28 @@ class Query:
         return states
 
     def paging(self) -> tuple[int, int]:
-        """Page and page size, in the documented or the proto spelling. Raises InvalidArgument for both at once."""
-        page = self._number(("paging.page", "page"), 1)
-        size = self._number(("paging.pageSize", "pageSize"), MOST_PER_PAGE)
+        """Page and page size, in the proto's spelling or, without that, in the documented one.
+
+        Raises InvalidArgument naming all that is out of its range, also in a spelling that does not count.
+        """
+        pages = self._numbers(("paging.page", "page"), 1)
+        sizes = self._numbers(("paging.pageSize", "pageSize"), MOST_PER_PAGE)
         violations = {}
-        if page < 1:
+        if min(pages) < 1:
             violations["Paging.Page"] = ["must be 1 or more"]
-        if not 1 <= size <= MOST_PER_PAGE:
+        if min(sizes) < 1 or max(sizes) > MOST_PER_PAGE:
             violations["Paging.PageSize"] = [f"must be between 1 and {MOST_PER_PAGE}"]
         if violations:
             raise InvalidArgument(violations)
-        return page, size
+        return pages[0], sizes[0]
 
-    def _number(self, names: tuple[str, ...], default: int) -> int:
-        for name in names:
-            if values := self.texts(name):
-                if not _INT32.fullmatch(values[-1]) or abs(int(values[-1])) >= 2**31:
-                    raise Invalid(f"The parameter {name} must be a whole number, not {values[-1]!r}.")
-                return int(values[-1])
-        return default
+    def _numbers(self, names: tuple[str, ...], default: int) -> list[int]:
+        """What each spelling that is given says in the end."""
+        given = [(name, values[-1]) for name in names if (values := self.texts(name))]
+        for name, text in given:
+            if not _INT32.fullmatch(text) or abs(int(text)) >= 2**31:
+                raise Invalid(f"The parameter {name} must be a whole number, not {text!r}.")
+        return [int(text) for _, text in given] or [default]
 
 
 def listed(

@@ -332,6 +332,16 @@ def test_the_list_has_pages(api: httpx.Client, connector_id: str, page: str, siz
         assert_error(api.get("/connectors", params=wrong), 400, 3)
 
 
+def test_of_two_spellings_the_protos_counts_and_both_must_be_right(api: httpx.Client) -> None:
+    """§1.3"""
+    both = {"paging.page": "2", "page": "3", "paging.pageSize": "5", "pageSize": "7"}
+    assert api.get("/connectors", params=both).json()["paging"] == {"page": 2, "pageSize": 5}
+    half = {"page": "3", "paging.pageSize": "5"}
+    assert api.get("/connectors", params=half).json()["paging"] == {"page": 3, "pageSize": 5}
+    assert violations(api.get("/connectors", params=both | {"page": "0"})).keys() == {"Paging.Page"}
+    assert violations(api.get("/connectors", params=both | {"pageSize": "101"})).keys() == {"Paging.PageSize"}
+
+
 def test_settings_and_deleted_connectors_are_listed_on_request(api: httpx.Client, connector_id: str) -> None:
     """A22"""
     create(api, connector_id)
