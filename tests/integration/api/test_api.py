@@ -48,8 +48,8 @@ def violations(response: httpx.Response) -> dict[str, str]:
     return {each["field"]: each["description"] for each in detail["fieldViolations"]}
 
 
+@pytest.mark.check("A1")
 def test_a_created_connector_is_stopped_and_named_by_its_id(api: httpx.Client, connector_id: str) -> None:
-    """A1"""
     response = create(api, connector_id)
     assert (response.status_code, response.json()) == (200, {})
     assert response.headers["content-type"] == "application/json; charset=utf-8"
@@ -57,8 +57,8 @@ def test_a_created_connector_is_stopped_and_named_by_its_id(api: httpx.Client, c
     assert (item["state"], item["name"]) == ("CONNECTOR_STATE_STOPPED", connector_id)
 
 
+@pytest.mark.check("A2")
 def test_names_are_checked_and_blank_ones_are_the_id(api: httpx.Client, connector_id: str) -> None:
-    """A2"""
     response = api.post(f"/connectors/{connector_id}", json={"name": "ab", "settings": SETTINGS})
     assert violations(response).keys() == {"Name"}
     api.post(f"/connectors/{connector_id}", json={"name": " " * 4, "settings": SETTINGS})
@@ -73,15 +73,15 @@ def test_a_name_is_kept_as_it_was_given(api: httpx.Client, connector_id: str) ->
     assert listed(api, connector_id)["name"] == "b  "
 
 
+@pytest.mark.check("A3")
 @pytest.mark.parametrize("wrong", ["abcd", "x" * 51, "a%20b.c!"])
 def test_ids_are_checked_on_every_route(api: httpx.Client, wrong: str) -> None:
-    """A3"""
     assert violations(api.post(f"/connectors/{wrong}", json={"settings": SETTINGS})).keys() == {"ConnectorId"}
     assert violations(api.get(f"/connectors/{wrong}/settings")).keys() == {"ConnectorId"}
 
 
+@pytest.mark.check("A4")
 def test_an_id_is_taken_until_its_connector_is_deleted(api: httpx.Client, connector_id: str) -> None:
-    """A4"""
     assert create(api, connector_id).status_code == 200
     assert_error(create(api, connector_id), 409, 6)
     assert api.delete(f"/connectors/{connector_id}").json() == {}
@@ -89,11 +89,11 @@ def test_an_id_is_taken_until_its_connector_is_deleted(api: httpx.Client, connec
     assert "position" not in listed(api, connector_id)
 
 
+@pytest.mark.check("A5")
 @pytest.mark.parametrize(
     "body", ["{", "[]", "3", "", '{"settings": []}', '{"settings": 3}', '{"name": 3}', '{"a": NaN}']
 )
 def test_a_badly_formatted_body_is_refused(api: httpx.Client, connector_id: str, body: str) -> None:
-    """A5"""
     response = api.post(f"/connectors/{connector_id}", content=body, headers={"content-type": "application/json"})
     assert_error(response, 400, 3)
 
@@ -132,14 +132,14 @@ def test_settings_that_grow_beyond_one_event_are_refused(api: httpx.Client, conn
     assert api.delete(f"/connectors/{connector_id}").status_code == 200
 
 
+@pytest.mark.check("A5")
 def test_another_content_type_is_refused(api: httpx.Client, connector_id: str) -> None:
-    """A5"""
     response = api.post(f"/connectors/{connector_id}", content="{}", headers={"content-type": "text/plain"})
     assert_error(response, 400, 3)
 
 
+@pytest.mark.check("A6")
 def test_booleans_and_numbers_are_stored_as_texts(api: httpx.Client, connector_id: str) -> None:
-    """A6"""
     create(api, connector_id, waitForBrokerAck=True, **{"compression:level": 3})
     found = settings_of(api, connector_id)
     assert (found["waitForBrokerAck"], found["compression:level"]) == ("true", "3")
@@ -149,8 +149,8 @@ def test_an_object_is_no_setting(api: httpx.Client, connector_id: str) -> None:
     assert violations(create(api, connector_id, topic={"a": 1})).keys() == {"topic"}
 
 
+@pytest.mark.check("A7")
 def test_a_nested_configuration_wins_over_settings(api: httpx.Client, connector_id: str) -> None:
-    """A7"""
     nested = {**SETTINGS, "topic": "nested", "autocommit": {"interval": 250}, "subscription": {"filter": {}}}
     api.post(f"/connectors/{connector_id}", json={"configuration": nested, "settings": SETTINGS})
     found = settings_of(api, connector_id)
@@ -172,8 +172,8 @@ def test_a_configuration_too_deep_to_be_shown_is_refused(api: httpx.Client, conn
     assert api.get("/connectors", params={"includeConfiguration": "true"}).status_code == 200
 
 
+@pytest.mark.check("A8")
 def test_every_missing_or_wrong_setting_is_named_at_once(api: httpx.Client, connector_id: str) -> None:
-    """A8"""
     response = api.post(
         f"/connectors/{connector_id}", json={"settings": {"compression:type": "rar", "autocommit:interval": "0"}}
     )
@@ -189,22 +189,22 @@ def test_a_pattern_that_cannot_be_run_is_refused(api: httpx.Client, connector_id
     assert violations(refused).keys() == {"partitionKeyExtraction:expression"}
 
 
+@pytest.mark.check("A9")
 @pytest.mark.parametrize(("alias", "status"), [("KafkaSink", 200), ("Kafka-Sink", 400), ("http-sink", 400)])
 def test_the_type_has_two_aliases(api: httpx.Client, connector_id: str, alias: str, status: int) -> None:
-    """A9"""
     assert create(api, connector_id, instanceTypeName=alias).status_code == status
 
 
+@pytest.mark.check("A10")
 def test_a_start_is_accepted_once(api: httpx.Client, connector_id: str) -> None:
-    """A10"""
     create(api, connector_id)
     assert api.post(f"/connectors/{connector_id}/start").json() == {}
     assert listed(api, connector_id)["state"] == "CONNECTOR_STATE_ACTIVATING"
     assert_error(api.post(f"/connectors/{connector_id}/start"), 400, 9)
 
 
+@pytest.mark.check("A11")
 def test_a_stop_may_be_repeated(api: httpx.Client, connector_id: str) -> None:
-    """A11"""
     create(api, connector_id)
     assert api.post(f"/connectors/{connector_id}/stop").json() == {}
     api.post(f"/connectors/{connector_id}/start")
@@ -213,17 +213,17 @@ def test_a_stop_may_be_repeated(api: httpx.Client, connector_id: str) -> None:
     assert listed(api, connector_id)["state"] == "CONNECTOR_STATE_DEACTIVATING"
 
 
+@pytest.mark.check("A12")
 def test_what_runs_cannot_be_deleted_or_reset(api: httpx.Client, connector_id: str) -> None:
-    """A12"""
     create(api, connector_id)
     api.post(f"/connectors/{connector_id}/start")
     assert_error(api.delete(f"/connectors/{connector_id}"), 400, 9)
     assert_error(api.post(f"/connectors/{connector_id}/reset"), 400, 9)
 
 
+@pytest.mark.check("A13")
 @pytest.mark.parametrize("deleted", [False, True])
 def test_an_unknown_and_a_deleted_connector_are_not_found(api: httpx.Client, connector_id: str, deleted: bool) -> None:
-    """A13"""
     if deleted:
         create(api, connector_id)
         api.delete(f"/connectors/{connector_id}")
@@ -233,8 +233,8 @@ def test_an_unknown_and_a_deleted_connector_are_not_found(api: httpx.Client, con
     assert_error(api.put(f"/connectors/{connector_id}/settings", json=SETTINGS), 404, 5)
 
 
+@pytest.mark.check("A15")
 def test_a_full_body_replaces_the_settings(api: httpx.Client, connector_id: str) -> None:
-    """A15"""
     create(api, connector_id, **{"compression:level": "3"})
     body = {**SETTINGS, "topic": "other"}
     assert api.put(f"/connectors/{connector_id}/settings", json=body).json() == {}
@@ -242,17 +242,17 @@ def test_a_full_body_replaces_the_settings(api: httpx.Client, connector_id: str)
     assert api.put(f"/connectors/{connector_id}/settings", json=body).status_code == 200
 
 
+@pytest.mark.check("A16")
 @pytest.mark.parametrize("path", ["", "/settings"])
 def test_a_partial_body_merges(api: httpx.Client, connector_id: str, path: str) -> None:
-    """A16"""
     create(api, connector_id, **{"compression:level": "3"})
     change = {"defaultHeaders:Team": "lending", "compression:level": None}
     assert api.put(f"/connectors/{connector_id}{path}", json=change).json() == {}
     assert settings_of(api, connector_id) == {**SETTINGS, "defaultHeaders:Team": "lending"}
 
 
+@pytest.mark.check("A17")
 def test_a_configuration_goes_in_nested_and_comes_out_typed(api: httpx.Client, connector_id: str) -> None:
-    """A17"""
     create(api, connector_id)
     nested = {**SETTINGS, "compression": {"level": 6}, "waitForBrokerAck": True}
     assert api.put(f"/connectors/{connector_id}/configuration", json=nested).json() == {}
@@ -260,8 +260,8 @@ def test_a_configuration_goes_in_nested_and_comes_out_typed(api: httpx.Client, c
     assert api.get(f"/connectors/{connector_id}/configuration").json()["configuration"] == nested
 
 
+@pytest.mark.check("A18")
 def test_a_connector_can_be_renamed(api: httpx.Client, connector_id: str) -> None:
-    """A18"""
     create(api, connector_id)
     assert api.put(f"/connectors/{connector_id}/rename", json={"Name": "Loan requests"}).json() == {}
     item = listed(api, connector_id)
@@ -271,8 +271,8 @@ def test_a_connector_can_be_renamed(api: httpx.Client, connector_id: str) -> Non
     assert violations(api.put(f"/connectors/{connector_id}/rename", json={"name": ""})).keys() == {"Name"}
 
 
+@pytest.mark.check("A19")
 def test_settings_come_with_their_time_and_a_small_first_letter(api: httpx.Client, connector_id: str) -> None:
-    """A19"""
     create(api, connector_id, **{"Transformer:Enabled": "false"})
     body = api.get(f"/connectors/{connector_id}/settings").json()
     assert body.keys() == {"settings", "settingsUpdateTime"}
@@ -304,8 +304,8 @@ def test_a_transformation_that_cannot_be_one_is_refused(
     assert api.put(f"/connectors/{connector_id}/settings", json=settings).status_code == 200
 
 
+@pytest.mark.check("A20")
 def test_the_list_is_filtered_by_state_type_and_id(api: httpx.Client, connector_id: str) -> None:
-    """A20"""
     create(api, connector_id)
     state, other = "CONNECTOR_STATE_STOPPED", "CONNECTOR_STATE_RUNNING"
 
@@ -319,9 +319,9 @@ def test_the_list_is_filtered_by_state_type_and_id(api: httpx.Client, connector_
     assert_error(api.get("/connectors", params={"state": "STOPPED"}), 400, 3)
 
 
+@pytest.mark.check("A21")
 @pytest.mark.parametrize(("page", "size"), [("page", "pageSize"), ("paging.page", "paging.pageSize")])
 def test_the_list_has_pages(api: httpx.Client, connector_id: str, page: str, size: str) -> None:
-    """A21"""
     ids = [f"{connector_id}-{number}" for number in range(7)]
     for each in ids:
         create(api, each)
@@ -342,8 +342,8 @@ def test_of_two_spellings_the_protos_counts_and_both_must_be_right(api: httpx.Cl
     assert violations(api.get("/connectors", params=both | {"pageSize": "101"})).keys() == {"Paging.PageSize"}
 
 
+@pytest.mark.check("A22")
 def test_settings_and_deleted_connectors_are_listed_on_request(api: httpx.Client, connector_id: str) -> None:
-    """A22"""
     create(api, connector_id)
     assert listed(api, connector_id)["settings"] == {}
     assert listed(api, connector_id, includeSettings="true")["settings"] == SETTINGS
@@ -353,8 +353,8 @@ def test_settings_and_deleted_connectors_are_listed_on_request(api: httpx.Client
     assert "deleteTime" in listed(api, connector_id, show_deleted="true")
 
 
+@pytest.mark.check("A23")
 def test_the_list_has_canonical_and_documented_names(api: httpx.Client, connector_id: str) -> None:
-    """A23"""
     create(api, connector_id)
     body = api.get("/connectors", params={"connectorId": connector_id}).json()
     assert body.keys() == {"items", "totalSize", "totalCount", "paging"}
@@ -368,15 +368,15 @@ def test_the_list_has_canonical_and_documented_names(api: httpx.Client, connecto
     } <= body["items"][0].keys()
 
 
+@pytest.mark.check("A24")
 def test_an_error_says_what_kind_it_is(api: httpx.Client, connector_id: str) -> None:
-    """A24"""
     body = assert_error(api.post(f"/connectors/{connector_id}/start"), 404, 5)
     assert body["details"][0]["@type"] == "type.googleapis.com/google.rpc.ResourceInfo"
     assert connector_id in body["message"]
 
 
+@pytest.mark.check("A26")
 def test_keys_and_values_have_no_case(api: httpx.Client, connector_id: str) -> None:
-    """A26"""
     assert create(api, connector_id, **{"SUBSCRIPTION:InitialPosition": "Earliest"}).status_code == 200
     api.put(f"/connectors/{connector_id}", json={"subscription:initialposition": "latest"})
     found = {key.lower(): value for key, value in settings_of(api, connector_id).items()}
@@ -384,8 +384,8 @@ def test_keys_and_values_have_no_case(api: httpx.Client, connector_id: str) -> N
     assert len(found) == 3
 
 
+@pytest.mark.check("A27")
 def test_unknown_keys_are_kept(api: httpx.Client, connector_id: str) -> None:
-    """A27"""
     create(api, connector_id, **{"_foo:bar": "1"})
     assert settings_of(api, connector_id)["_foo:bar"] == "1"
 
