@@ -17,7 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: takes a minute or more; runs with --long only")
     config.addinivalue_line("markers", "chaos: random faults from a seed, for as long as --minutes says")
-    config.addinivalue_line("markers", "check(number, ...): proves these acceptance checks, with others that carry them")
+    config.addinivalue_line("markers", "check(number, ...): proves these acceptance checks, alone or with others")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -73,6 +73,7 @@ def test_a_role_that_waits_for_an_address_stops_when_told_to(tmp_path: Path, nam
         assert started[name].stop() == 0
 
 
+@pytest.mark.check("A57")
 def test_a_token_file_that_cannot_be_read_ends_the_start(tmp_path: Path) -> None:
     """A57"""
     with roles(tmp_path, "api", "worker", SINKWORKER_DATA_PROTECTION_TOKEN_FILE=str(tmp_path / "absent")) as started:

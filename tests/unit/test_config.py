@@ -108,6 +108,7 @@ def test_a_secret_does_not_show_itself() -> None:
     assert config.redis_url == Secret("redis://:hunter2@cache:6379/0")
 
 
+@pytest.mark.check("A57")
 def test_the_file_s_token_counts_alone_and_loses_its_last_line_breaks(tmp_path: Path) -> None:
     """A57"""
     file = tmp_path / "token"

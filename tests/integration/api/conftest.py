@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from sinkworker.config import Config, Secret
+from sinkworker.database import Database
 from sinkworker.management.server import ApiServer
 from tests.integration.kurrentdb.standin import StandIn
 from tests.processes import eventually
@@ -59,6 +60,13 @@ def _answers(client: httpx.Client) -> bool:
         return client.get("/livez").status_code == 200
     except httpx.TransportError:
         return False
+
+
+@pytest.fixture(scope="session")
+def database(config: Config) -> Iterator[Database]:
+    assert config.kurrentdb_uri is not None
+    with closing(Database(config.kurrentdb_uri)) as opened:
+        yield opened
 
 
 @pytest.fixture

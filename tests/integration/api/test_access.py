@@ -58,6 +58,7 @@ PATHS = [
 ]
 
 
+@pytest.mark.check("A25")
 @pytest.mark.parametrize(("method", "path"), PATHS)
 def test_a_request_without_credentials_is_forbidden_whatever_it_asks_for(
     guarded: httpx.Client, method: str, path: str
@@ -71,6 +72,7 @@ def test_a_request_without_credentials_is_forbidden_whatever_it_asks_for(
     assert "www-authenticate" not in response.headers
 
 
+@pytest.mark.check("A25")
 @pytest.mark.parametrize(
     "authorization",
     [

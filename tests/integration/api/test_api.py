@@ -9,10 +9,16 @@ from typing import Any
 
 import httpx
 import pytest
+from kurrentdbclient import NewEvent
 
 from sinkworker.config import Config
+from sinkworker.connectors import streams
+from sinkworker.connectors.lifecycle import EventType
+from sinkworker.connectors.registry import Registry
+from sinkworker.database import Database
 from sinkworker.errors import Misconfigured
 from sinkworker.management.server import ApiServer
+from sinkworker.model import Epoch
 
 SETTINGS = {"instanceTypeName": "kafka-sink", "topic": "loans"}
 
@@ -48,13 +54,24 @@ def violations(response: httpx.Response) -> dict[str, str]:
     return {each["field"]: each["description"] for each in detail["fieldViolations"]}
 
 
+QUICK_START = {
+    "instanceTypeName": "kafka-sink",
+    "bootstrapServers": "localhost:9092",
+    "topic": "customers",
+    "subscription:filter:scope": "record",
+    "subscription:filter:filterType": "regex",
+    "subscription:filter:expression": "example-stream.*?",
+}
+
+
 @pytest.mark.check("A1")
 def test_a_created_connector_is_stopped_and_named_by_its_id(api: httpx.Client, connector_id: str) -> None:
-    response = create(api, connector_id)
+    response = api.post(f"/connectors/{connector_id}", json={"settings": QUICK_START})
     assert (response.status_code, response.json()) == (200, {})
     assert response.headers["content-type"] == "application/json; charset=utf-8"
     item = listed(api, connector_id)
     assert (item["state"], item["name"]) == ("CONNECTOR_STATE_STOPPED", connector_id)
+    assert settings_of(api, connector_id) == QUICK_START
 
 
 @pytest.mark.check("A2")
@@ -76,14 +93,29 @@ def test_a_name_is_kept_as_it_was_given(api: httpx.Client, connector_id: str) ->
 @pytest.mark.check("A3")
 @pytest.mark.parametrize("wrong", ["abcd", "x" * 51, "a%20b.c!"])
 def test_ids_are_checked_on_every_route(api: httpx.Client, wrong: str) -> None:
-    assert violations(api.post(f"/connectors/{wrong}", json={"settings": SETTINGS})).keys() == {"ConnectorId"}
-    assert violations(api.get(f"/connectors/{wrong}/settings")).keys() == {"ConnectorId"}
+    described = api.get("/openapi.json").json()["paths"]
+    routes = [(method, path) for path, methods in described.items() if "{connector_id}" in path for method in methods]
+    assert len(routes) == 13
+    for method, path in routes:
+        asked = path.replace("{connector_id}", wrong).replace("{position}", "1")
+        answer = api.request(method, asked, json={"name": "other"} if method in ("post", "put") else None)
+        assert violations(answer).keys() == {"ConnectorId"}, (method, path)
+
+
+def test_every_rule_that_an_id_breaks_is_named_at_once(api: httpx.Client) -> None:
+    (detail,) = api.get("/connectors/a.b/settings").json()["details"]
+    assert [each["field"] for each in detail["fieldViolations"]] == ["ConnectorId", "ConnectorId"]
 
 
 @pytest.mark.check("A4")
-def test_an_id_is_taken_until_its_connector_is_deleted(api: httpx.Client, connector_id: str) -> None:
+def test_an_id_is_taken_until_its_connector_is_deleted_and_starts_over(
+    api: httpx.Client, database: Database, connector_id: str
+) -> None:
     assert create(api, connector_id).status_code == 200
     assert_error(create(api, connector_id), 409, 6)
+    checkpoint = NewEvent(type=streams.CHECKPOINT_TYPE, data=b'{"logPosition": "16829"}')
+    database.append(streams.checkpoints(connector_id), None, [checkpoint])
+    assert listed(api, connector_id)["position"] == 16829
     assert api.delete(f"/connectors/{connector_id}").json() == {}
     assert create(api, connector_id).status_code == 200
     assert "position" not in listed(api, connector_id)
@@ -190,9 +222,20 @@ def test_a_pattern_that_cannot_be_run_is_refused(api: httpx.Client, connector_id
 
 
 @pytest.mark.check("A9")
-@pytest.mark.parametrize(("alias", "status"), [("KafkaSink", 200), ("Kafka-Sink", 400), ("http-sink", 400)])
+@pytest.mark.parametrize(
+    ("alias", "status"),
+    [
+        ("KafkaSink", 200),
+        ("Kurrent.Connectors.Kafka.KafkaSink", 200),
+        ("Kafka-Sink", 400),
+        ("kafkasink", 400),
+        ("http-sink", 400),
+    ],
+)
 def test_the_type_has_two_aliases(api: httpx.Client, connector_id: str, alias: str, status: int) -> None:
     assert create(api, connector_id, instanceTypeName=alias).status_code == status
+    if status == 200:
+        assert listed(api, connector_id, instanceTypeName="kafka-sink")["instanceTypeName"] == alias
 
 
 @pytest.mark.check("A10")
@@ -204,13 +247,23 @@ def test_a_start_is_accepted_once(api: httpx.Client, connector_id: str) -> None:
 
 
 @pytest.mark.check("A11")
-def test_a_stop_may_be_repeated(api: httpx.Client, connector_id: str) -> None:
+def test_a_stop_may_be_repeated(api: httpx.Client, database: Database, connector_id: str) -> None:
     create(api, connector_id)
     assert api.post(f"/connectors/{connector_id}/stop").json() == {}
     api.post(f"/connectors/{connector_id}/start")
     assert api.post(f"/connectors/{connector_id}/stop").json() == {}
     assert api.post(f"/connectors/{connector_id}/stop").json() == {}
     assert listed(api, connector_id)["state"] == "CONNECTOR_STATE_DEACTIVATING"
+    types = [event.type for event in database.read_stream(streams.of_connector(connector_id))]
+    assert types == [EventType.CREATED, EventType.ACTIVATING, EventType.DEACTIVATING]
+
+
+def test_a_connector_that_is_stopping_may_be_started_again(api: httpx.Client, connector_id: str) -> None:
+    """§1.7"""
+    create(api, connector_id)
+    for command, state in (("start", "ACTIVATING"), ("stop", "DEACTIVATING"), ("start", "ACTIVATING")):
+        assert api.post(f"/connectors/{connector_id}/{command}").json() == {}
+        assert listed(api, connector_id)["state"] == f"CONNECTOR_STATE_{state}"
 
 
 @pytest.mark.check("A12")
@@ -257,7 +310,12 @@ def test_a_configuration_goes_in_nested_and_comes_out_typed(api: httpx.Client, c
     nested = {**SETTINGS, "compression": {"level": 6}, "waitForBrokerAck": True}
     assert api.put(f"/connectors/{connector_id}/configuration", json=nested).json() == {}
     assert settings_of(api, connector_id)["compression:level"] == "6"
+    assert settings_of(api, connector_id)["waitForBrokerAck"] == "True"
     assert api.get(f"/connectors/{connector_id}/configuration").json()["configuration"] == nested
+    api.put(f"/connectors/{connector_id}/settings", json={"compression:level": "6", "waitForBrokerAck": "true"})
+    body = api.get(f"/connectors/{connector_id}/configuration").json()
+    assert body.keys() == {"configuration", "configurationUpdateTime"}
+    assert body["configuration"] == nested
 
 
 @pytest.mark.check("A18")
@@ -353,11 +411,53 @@ def test_settings_and_deleted_connectors_are_listed_on_request(api: httpx.Client
     assert "deleteTime" in listed(api, connector_id, show_deleted="true")
 
 
+def test_configuration_in_a_list_takes_the_place_of_settings(api: httpx.Client, connector_id: str) -> None:
+    """§1.3"""
+    create(api, connector_id)
+    for wanted, shown in (("true", SETTINGS), ("false", {})):
+        item = listed(api, connector_id, includeConfiguration=wanted, includeSettings="true")
+        assert (item["configuration"], item["settings"]) == (shown, {})
+        assert "configurationUpdateTime" in item
+        assert "settingsUpdateTime" not in item
+
+
+def test_what_failed_is_told_until_it_runs_again_or_is_stopped(
+    api: httpx.Client, database: Database, connector_id: str
+) -> None:
+    """§1.8"""
+    create(api, connector_id)
+    registry = Registry(database)
+
+    def fail() -> Epoch:
+        activation = registry.start(connector_id).activation
+        epoch = registry.take_over(connector_id, "a scheduler").epoch
+        registry.report_running(connector_id, epoch)
+        assert listed(api, connector_id)["state"] == "CONNECTOR_STATE_RUNNING"
+        assert "errorDetails" not in listed(api, connector_id)
+        registry.report_failed(connector_id, epoch, activation, "topic-missing", "There is no topic loans.")
+        item = listed(api, connector_id)
+        assert item["state"] == "CONNECTOR_STATE_STOPPED"
+        assert item["errorDetails"] == {"code": "topic-missing", "message": "There is no topic loans."}
+        return epoch
+
+    fail()
+    epoch = fail()  # the second time it began with what was told of the first
+    assert api.post(f"/connectors/{connector_id}/start").status_code == 200
+    assert "errorDetails" in listed(api, connector_id)
+    assert api.post(f"/connectors/{connector_id}/stop").status_code == 200
+    registry.report_stopped(connector_id, epoch)
+    assert listed(api, connector_id)["state"] == "CONNECTOR_STATE_STOPPED"
+    assert "errorDetails" not in listed(api, connector_id)
+
+
 @pytest.mark.check("A23")
 def test_the_list_has_canonical_and_documented_names(api: httpx.Client, connector_id: str) -> None:
     create(api, connector_id)
-    body = api.get("/connectors", params={"connectorId": connector_id}).json()
+    create(api, f"{connector_id}-2")
+    body = api.get("/connectors", params={"connectorId": [connector_id, f"{connector_id}-2"], "pageSize": "1"}).json()
     assert body.keys() == {"items", "totalSize", "totalCount", "paging"}
+    assert (len(body["items"]), body["totalSize"], body["totalCount"]) == (1, 1, 2)
+    assert body["paging"] == {"page": 1, "pageSize": 1}
     assert {
         "stateUpdateTime",
         "stateTimestamp",
@@ -373,6 +473,13 @@ def test_an_error_says_what_kind_it_is(api: httpx.Client, connector_id: str) -> 
     body = assert_error(api.post(f"/connectors/{connector_id}/start"), 404, 5)
     assert body["details"][0]["@type"] == "type.googleapis.com/google.rpc.ResourceInfo"
     assert connector_id in body["message"]
+    assert body.keys() == {"code", "message", "details"}
+    assert body["details"][0].keys() == {"@type", "resourceType", "resourceName", "owner", "description"}
+    create(api, connector_id)
+    assert create(api, connector_id).json()["details"][0]["@type"] == "type.googleapis.com/google.rpc.ResourceInfo"
+    assert assert_error(api.post(f"/connectors/{connector_id}/start/x"), 400, 3)["details"] == []
+    api.post(f"/connectors/{connector_id}/start")
+    assert assert_error(api.post(f"/connectors/{connector_id}/start"), 400, 9)["details"] == []
 
 
 @pytest.mark.check("A26")
@@ -437,6 +544,27 @@ def test_readiness_names_what_is_down_and_nothing_else_minds(api: httpx.Client, 
 def test_a_port_in_use_is_said_in_a_sentence(api: httpx.Client, config: Config) -> None:
     with pytest.raises(Misconfigured, match=f"cannot listen on 127.0.0.1:{config.api_port}"):
         ApiServer(config).run(threading.Event())
+
+
+def test_every_described_body_is_accepted(api: httpx.Client, connector_id: str) -> None:
+    described = api.get("/openapi.json").json()["paths"]
+    bodies = [
+        (method, path, name, example["value"])
+        for path, methods in described.items()
+        for method, operation in methods.items()
+        for name, example in _examples(operation).items()
+    ]
+    assert len(bodies) == 9
+    create(api, connector_id)
+    for number, (method, path, name, body) in enumerate(bodies):
+        wanted = f"{connector_id}-{number}" if method == "post" else connector_id
+        answer = api.request(method, path.replace("{connector_id}", wanted), json=body)
+        assert answer.status_code == 200, (method, path, name, answer.text)
+
+
+def _examples(operation: dict[str, Any]) -> dict[str, Any]:
+    body = operation.get("requestBody", {"content": {"application/json": {"examples": {}}}})
+    return dict(body["content"]["application/json"]["examples"])
 
 
 def parameters(operation: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,7 +16,7 @@ from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.vault import Protection
 from sinkworker.database import Database
 from tests.integration.api.conftest import served
-from tests.integration.api.test_api import assert_error, create, listed, settings_of, violations
+from tests.integration.api.test_api import SETTINGS, assert_error, create, listed, settings_of, violations
 from tests.integration.kurrentdb.standin import StandIn
 from tests.redis_server import free_port
 
@@ -50,13 +49,6 @@ def of_another_token(config: Config) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="module")
-def database(config: Config) -> Iterator[Database]:
-    assert config.kurrentdb_uri is not None
-    with contextlib.closing(Database(config.kurrentdb_uri)) as opened:
-        yield opened
-
-
 def stored(database: Database, connector_id: str) -> dict[str, str]:
     """The settings as the database has them, by keys in lower case."""
     connector = Registry(database).get(connector_id)
@@ -72,6 +64,7 @@ def password_of(database: Database, connector_id: str, token: Secret | None = TO
     return registry.active_settings(connector).authentication.password.reveal()
 
 
+@pytest.mark.check("A57")
 def test_reads_give_the_password_and_the_database_has_it_nowhere(
     protected: httpx.Client, database: Database, stand_in: StandIn, connector_id: str
 ) -> None:
@@ -90,6 +83,7 @@ def test_reads_give_the_password_and_the_database_has_it_nowhere(
     assert not any(TOKEN.reveal().encode() in file.read_bytes() for file in files)
 
 
+@pytest.mark.check("A57")
 def test_without_a_token_a_password_is_refused_and_stored_ones_stay_closed(
     api: httpx.Client, protected: httpx.Client, database: Database, connector_id: str
 ) -> None:
@@ -99,6 +93,41 @@ def test_without_a_token_a_password_is_refused_and_stored_ones_stay_closed(
     create(protected, connector_id, **SASL)
     assert settings_of(api, connector_id)[SHOWN_KEY] == stored(database, connector_id)[KEY]
     assert_error(api.put(f"/connectors/{connector_id}", json={"topic": "other"}), 400, 9)
+
+
+@pytest.mark.check("A16")
+def test_the_documented_partial_bodies_merge_and_keep_the_topic(protected: httpx.Client, connector_id: str) -> None:
+    create(protected, connector_id)
+    password = {
+        "authentication:securityProtocol": "SaslSsl",
+        "authentication:username": "loans",
+        "authentication:password": PASSWORD,
+    }
+    header = {"defaultHeaders:X-Team": "lending"}
+    assert protected.put(f"/connectors/{connector_id}/settings", json=password).json() == {}
+    assert protected.put(f"/connectors/{connector_id}", json=header).json() == {}
+    assert settings_of(protected, connector_id) == {**SETTINGS, **password, **header}
+
+
+@pytest.mark.check("A26")
+def test_keys_and_values_of_any_case_are_honoured(
+    protected: httpx.Client, database: Database, connector_id: str
+) -> None:
+    odd = {
+        "SUBSCRIPTION:InitialPosition": "Earliest",
+        "authentication:SECURITYPROTOCOL": "SaslSsl",
+        "Authentication:Username": "loans",
+        "AUTHENTICATION:password": PASSWORD,
+    }
+    assert create(protected, connector_id, **odd).status_code == 200
+    protected.post(f"/connectors/{connector_id}/start")
+    registry = Registry(database, Protection(TOKEN))
+    connector = registry.get(connector_id)
+    assert connector is not None
+    settings = registry.active_settings(connector)
+    assert settings.initial_position == "earliest"
+    assert settings.authentication.security_protocol == "SASL_SSL"
+    assert settings.authentication.password.reveal() == PASSWORD
 
 
 @pytest.mark.parametrize("replaces", [False, True])
