@@ -7,7 +7,7 @@ other processes' writes; what was read before is kept, so a read costs what is n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -77,11 +77,14 @@ class Registry:
         """
         return self._read(connector_id).connector
 
-    def all(self) -> list[Connector]:
-        """Every connector, deleted ones too, in the order of creation. Says once of each that cannot be read, why."""
+    def all(self, only: Collection[str] = ()) -> list[Connector]:
+        """Every connector, deleted ones too, in the order of creation; `only` those of these ids, where there are any.
+
+        Says once of each that cannot be read, why.
+        """
         found: list[Connector] = []
         for entry in self._entries():
-            if not entry.connector_id:
+            if not entry.connector_id or (only and entry.connector_id not in only):
                 continue
             try:
                 connector = self.get(entry.connector_id)

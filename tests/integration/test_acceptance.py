@@ -74,6 +74,7 @@ def test_a_running_connector_can_be_stopped_and_nothing_else(api: httpx.Client, 
     assert command(api, flow, "delete") == (200, 0)
 
 
+@pytest.mark.long
 @pytest.mark.check("A14")
 def test_a_running_connector_keeps_its_settings_until_it_is_started_again(
     api: httpx.Client, system: System, flow: Flow
@@ -101,6 +102,7 @@ def test_a_running_connector_keeps_its_settings_until_it_is_started_again(
     command(api, flow, "stop")
 
 
+@pytest.mark.long
 @pytest.mark.check("A59")
 def test_after_a_restart_what_ran_and_what_failed_return_and_what_was_stopped_does_not(
     api: httpx.Client, system: System, flow: Flow

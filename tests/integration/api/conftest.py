@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -19,11 +20,20 @@ from tests.processes import eventually
 from tests.redis_server import free_port
 
 
+@contextmanager
+def standing_in(folder: Path) -> Iterator[StandIn]:
+    """A database with its file in that folder."""
+    running = StandIn(folder / "data.sqlite").start()
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
 @pytest.fixture(scope="session")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
-    running = StandIn(tmp_path_factory.mktemp("api") / "data.sqlite").start()
-    yield running
-    running.kill()
+    with standing_in(tmp_path_factory.mktemp("api")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,7 @@ import pytest
 
 from sinkworker.config import Config, Secret
 from tests.integration.api import fuzzed
-from tests.integration.api.conftest import served
-from tests.integration.kurrentdb.standin import StandIn
+from tests.integration.api.conftest import served, standing_in
 from tests.processes import clean_environment
 from tests.redis_server import RedisServer, free_port
 
@@ -31,20 +30,20 @@ RULES = Path(__file__).with_name("schemathesis.toml")
 def address(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An API with a user, over a database of its own, so that lists stay short, and a Redis, so that it is ready."""
     folder = tmp_path_factory.mktemp("fuzzed")
-    database, queue = StandIn(folder / "data.sqlite").start(), RedisServer(folder)
-    access = replace(
-        config,
-        kurrentdb_uri=Secret(database.uri),
-        redis_url=Secret(queue.url),
-        api_port=free_port(),
-        api_user=USER,
-        api_password=Secret(PASSWORD),
-    )
+    queue = RedisServer(folder)
     try:
-        with served(access) as client:
-            yield str(client.base_url)
+        with standing_in(folder) as database:
+            access = replace(
+                config,
+                kurrentdb_uri=Secret(database.uri),
+                redis_url=Secret(queue.url),
+                api_port=free_port(),
+                api_user=USER,
+                api_password=Secret(PASSWORD),
+            )
+            with served(access) as client:
+                yield str(client.base_url)
     finally:
-        database.kill()
         queue.kill()
 
 

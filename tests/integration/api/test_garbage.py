@@ -16,11 +16,20 @@ import httpx
 import pytest
 
 from sinkworker.config import Config, Secret
-from tests.integration.api.conftest import served
+from tests.integration.api.conftest import served, standing_in
 from tests.integration.api.test_api import SETTINGS, assert_error, create, listed, settings_of
 from tests.redis_server import free_port
 
 JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def api(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """Over a database of its own: what others have damaged is rightly said."""
+    with standing_in(tmp_path_factory.mktemp("garbage")) as database:
+        own = replace(config, kurrentdb_uri=Secret(database.uri), api_port=free_port())
+        with served(own) as client:
+            yield client
 
 
 @pytest.fixture(autouse=True)
