@@ -49,13 +49,14 @@ def address(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.mark.parametrize("examples", [4, pytest.param(200, marks=pytest.mark.long)])
 def test_every_answer_is_described_and_none_is_a_500(
-    address: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, examples: int
+    address: str, tmp_path: Path, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, examples: int
 ) -> None:
     seed = request.config.getoption("--seed") or USUAL_SEED
     command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={RULES}", "run", f"{address}/openapi.json"]
     command += [f"--auth={USER}:{PASSWORD}", f"--seed={seed}", f"--max-examples={examples}", "--mode=all"]
     command += ["--generation-database=none", "--continue-on-failure", "--no-color"]
     environ = clean_environment(SCHEMATHESIS_HOOKS=fuzzed.__name__)
-    run = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    # It keeps what it found in its working directory, and would ask that again.
+    run = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, f"{run.stdout}\n{run.stderr}\npytest --seed {seed}"
     assert "Traceback" not in caplog.text
