@@ -113,6 +113,7 @@ def test_an_id_is_taken_until_its_connector_is_deleted_and_starts_over(
 ) -> None:
     assert create(api, connector_id).status_code == 200
     assert_error(create(api, connector_id), 409, 6)
+    assert_error(create(api, connector_id, topic=None), 409, 6)
     checkpoint = NewEvent(type=streams.CHECKPOINT_TYPE, data=b'{"logPosition": "16829"}')
     database.append(streams.checkpoints(connector_id), None, [checkpoint])
     assert listed(api, connector_id)["position"] == 16829
@@ -244,6 +245,28 @@ def test_a_start_is_accepted_once(api: httpx.Client, connector_id: str) -> None:
     assert api.post(f"/connectors/{connector_id}/start").json() == {}
     assert listed(api, connector_id)["state"] == "CONNECTOR_STATE_ACTIVATING"
     assert_error(api.post(f"/connectors/{connector_id}/start"), 400, 9)
+
+
+def test_a_body_where_none_belongs_is_ignored(api: httpx.Client, connector_id: str) -> None:
+    """§1.2"""
+    create(api, connector_id)
+    for verb in ("start", "stop"):
+        assert api.post(f"/connectors/{connector_id}/{verb}", content="{", headers={"content-type": "a/b"}).json() == {}
+    assert api.request("GET", "/connectors", content="{", params={"connectorId": connector_id}).status_code == 200
+
+
+def test_a_start_takes_its_position_from_path_or_query(
+    api: httpx.Client, database: Database, connector_id: str
+) -> None:
+    """§1.2"""
+    create(api, connector_id)
+    for path in ("start/7", "start?start.position=7", "reset/7", "start?START.POSITION=7"):
+        Registry(database).report_stopped(connector_id, Registry(database).take_over(connector_id, "here").epoch)
+        assert api.post(f"/connectors/{connector_id}/{path}").json() == {}
+        connector = Registry(database).get(connector_id)
+        assert connector is not None
+        assert connector.start_request == 7
+        api.post(f"/connectors/{connector_id}/stop")
 
 
 @pytest.mark.check("A11")
