@@ -181,7 +181,7 @@ def _list(registry: Registry, query: Query) -> dict[str, Any]:
     states, ids = query.states(), set(query.texts("connectorId"))
     types = query.texts("instanceTypeName")
     page, size = query.paging()
-    deleted_too = query.flag("showDeleted")
+    deleted_too, wanted = query.flag("showDeleted"), query.wanted()
     matching = [
         connector
         for connector in registry.all(only=ids)
@@ -192,7 +192,7 @@ def _list(registry: Registry, query: Query) -> dict[str, Any]:
     ]
     shown = matching[(page - 1) * size : page * size]
     return {
-        "items": [shapes.listed(each, _position(registry, each), query, registry.shown_settings) for each in shown],
+        "items": [shapes.listed(each, _position(registry, each), wanted, registry.shown_settings) for each in shown],
         "totalSize": len(shown),
         "totalCount": len(matching),
         "paging": {"page": page, "pageSize": size},

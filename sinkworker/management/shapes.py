@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -87,6 +88,15 @@ def position_of(text: str) -> Position:
     return Position(int(text))
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of the settings the items of a list have."""
+
+    settings: bool
+    configuration: bool | None
+    """None: they have settings, not a configuration, which with False is empty."""
+
+
 class Query:
     """The query parameters of a list request, by JSON or proto name in any case."""
 
@@ -109,6 +119,11 @@ class Query:
         if values[-1].lower() not in ("true", "false"):
             raise Invalid(f"The parameter {name} must be true or false, not {values[-1]!r}.")
         return values[-1].lower() == "true"
+
+    def wanted(self) -> Wanted:
+        """What of the settings each item is to have. Raises Invalid, also where there will be no item."""
+        configuration = self.flag("includeConfiguration") if self.has("includeConfiguration") else None
+        return Wanted(self.flag("includeSettings"), configuration)
 
     def states(self) -> set[State]:
         """The states asked for, by name or number. Raises Invalid for any other."""
@@ -146,11 +161,11 @@ class Query:
 
 
 def listed(
-    connector: Connector, position: Position | None, query: Query, settings: Callable[[Connector], Mapping[str, str]]
+    connector: Connector, position: Position | None, wanted: Wanted, settings: Callable[[Connector], Mapping[str, str]]
 ) -> dict[str, Any]:
     """One item of the list, with the documented names that differ from the canonical ones beside them (G1).
 
-    `settings` gives them as reads show them; it is asked only where the query wants them.
+    `settings` gives them as reads show them; it is asked only where they are wanted.
     """
     state_at, settings_at = timestamp(connector.state_at), timestamp(connector.settings_at)
     item: dict[str, Any] = {
@@ -164,13 +179,12 @@ def listed(
         "createTime": timestamp(connector.created_at),
         "updateTime": timestamp(connector.updated_at),
     }
-    if query.has("includeConfiguration"):
-        wanted = query.flag("includeConfiguration")
-        item["configuration"] = unflatten(settings(connector)) if wanted else {}
+    if wanted.configuration is not None:
+        item["configuration"] = unflatten(settings(connector)) if wanted.configuration else {}
         item["configurationUpdateTime"] = settings_at
     else:
         item |= {"settingsUpdateTime": settings_at, "settingsTimestamp": settings_at}
-        if query.flag("includeSettings"):
+        if wanted.settings:
             item["settings"] = shown_settings(settings(connector))
     if position is not None:
         item["position"] = position

@@ -622,7 +622,7 @@ def test_every_described_parameter_of_the_list_is_known_to_it(api: httpx.Client)
         "paging.pageSize",
     }
     for name in described.keys() - texts:
-        assert_error(api.get("/connectors", params={name: "?"}), 400, 3)
+        assert_error(api.get("/connectors", params={name: "?", "connectorId": "no-such-connector"}), 400, 3)
     for state in described["state"]["items"]["enum"]:
         assert api.get("/connectors", params={"state": state}).status_code == 200
 
