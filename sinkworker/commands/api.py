@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 import orjson
@@ -40,11 +40,18 @@ class Refused(Invalid):
 
 
 def address_of(config: Config) -> Secret:
-    """Where our API is: the configured URL, else where `sinkworker api` listens with the same configuration."""
+    """Where our API is: the configured URL, else where `sinkworker api` listens with the same configuration.
+
+    Then also for the same user and over HTTPS where it shows a certificate. Raises Invalid where the file with the
+    password cannot be read.
+    """
     if config.api_url is not None:
         return config.api_url
+    scheme = "http" if config.api_certificate is None else "https"
     host = _EVERYWHERE.get(config.api_host, config.api_host)
-    return Secret(f"http://{f'[{host}]' if ':' in host else host}:{config.api_port}")
+    password = config.password_of_api()
+    access = "" if password is None else f"{quote(config.api_user or '', safe='')}:{quote(password.reveal(), safe='')}@"
+    return Secret(f"{scheme}://{access}{f'[{host}]' if ':' in host else host}:{config.api_port}")
 
 
 class ManagementApi:
