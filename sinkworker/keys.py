@@ -7,8 +7,9 @@ from zlib import crc32
 
 from sinkworker import metadata as event_metadata
 from sinkworker.connectors import patterns
-from sinkworker.connectors.settings import KeySettings, KeySource
+from sinkworker.connectors.settings import KeySettings, KeySource, Partitioner
 from sinkworker.model import LaneNumber
+from sinkworker.murmur2 import murmur2
 
 RECORD_KEY = "esdb.partition-key"
 """The metadata entry that is the record's own partition key. Undocumented, and honoured by the original."""
@@ -39,6 +40,16 @@ def partition_of(key: bytes | None, record_id: str, partitions: int) -> int:
     replay goes to the same.
     """
     return crc32(key or record_id.encode()) % partitions
+
+
+def java_partition_of(key: bytes | None, record_id: str, partitions: int) -> int:
+    """`partition_of` with `murmur2_random`: a keyed record is where Java's producers and librdkafka's put it."""
+    return (murmur2(key) & 0x7FFFFFFF if key else crc32(record_id.encode())) % partitions
+
+
+def placement(settings: KeySettings) -> Callable[[bytes | None, str, int], int]:
+    """What decides a record's partition, and by it the lane: `partition_of`, or another with its arguments."""
+    return java_partition_of if settings.partitioner is Partitioner.MURMUR2_RANDOM else partition_of
 
 
 def lane_of(partition: int, lanes: int) -> LaneNumber:

@@ -40,6 +40,9 @@ QUICK = {
 
 PARTITIONS = 6
 
+OWN_KEYS = {"partitionKeyExtraction:source": "headers", "partitionKeyExtraction:expression": "loan"}
+"""Settings under which each record of `Flow.append_keyed` has a key of its own."""
+
 DATABASE, REDIS, BROKER = "sinkworker.local.kurrentdb", "-server 127.0.0.1:", "tansu broker"
 """What the command line of each part of the local stack contains."""
 
@@ -258,6 +261,16 @@ class Flow:
             stream = f"{self.prefix}-{self.appended // per_append % streams}"
             eventually(lambda stream=stream, events=events: self._try_append(stream, events), within_s=30)  # type: ignore[misc]
             left -= size
+
+    def append_keyed(self, count: int) -> None:
+        """Append so many events to one stream; with `OWN_KEYS` their keys are `Loan-1`, `Loan-2` and so on."""
+        numbers = range(self.appended + 1, self.appended + count + 1)
+        events = [
+            NewEvent(type="LoanRequested", data=b"{}", metadata=json.dumps({"loan": f"Loan-{number}"}).encode())
+            for number in numbers
+        ]
+        self.system.client.append_to_stream(f"{self.prefix}-0", current_version=StreamState.ANY, events=events)
+        self.appended += count
 
     def _event(self) -> NewEvent:
         self.appended += 1

@@ -39,6 +39,7 @@ def settings_rows(given: Mapping[str, str], settings: SinkSettings, deployment_s
         Row("subscription:initialPosition", settings.initial_position),
         Row("partitionKeyExtraction:source", key.source),
         Row("partitionKeyExtraction:expression", key.expression),
+        Row("partitioner", key.partitioner),
         Row("waitForBrokerAck", settings.wait_for_broker_ack),
         Row("autocommit:enabled", commit.enabled, "" if commit.enabled else "no checkpoint is ever written"),
         Row("autocommit:interval", commit.interval_ms, "ms"),

@@ -23,6 +23,7 @@ KNOWN = (
     "partitionKeyExtraction:enabled",
     "partitionKeyExtraction:source",
     "partitionKeyExtraction:expression",
+    "partitioner",
     "waitForBrokerAck",
     "autocommit:enabled",
     "autocommit:interval",

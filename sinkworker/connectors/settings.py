@@ -65,6 +65,15 @@ class KeySource(StrEnum):
     HEADERS = "headers"
 
 
+class Partitioner(StrEnum):
+    """Which hash of a key decides the partition, by librdkafka's name of it."""
+
+    CONSISTENT_RANDOM = "consistent_random"
+    """CRC32, as the .NET client places records."""
+    MURMUR2_RANDOM = "murmur2_random"
+    """As Java's clients do."""
+
+
 class InitialPosition(StrEnum):
     LATEST = "latest"
     EARLIEST = "earliest"
@@ -88,10 +97,12 @@ class FilterSettings:
 
 @dataclass(frozen=True, slots=True)
 class KeySettings:
-    """Where a record's partition key comes from (contract §5). Extraction that is off is `partitionKey`."""
+    """Where a record's partition key comes from (contract §5), and leads. Extraction that is off is `partitionKey`."""
 
     source: KeySource = KeySource.PARTITION_KEY
     expression: str = ""
+    partitioner: Partitioner = Partitioner.CONSISTENT_RANDOM
+    """Our addition `partitioner`."""
 
     @property
     def header_names(self) -> tuple[str, ...]:
@@ -99,13 +110,14 @@ class KeySettings:
         return tuple(part.strip() for part in self.expression.split(",") if part.strip())
 
     def fingerprint(self) -> str:
-        """A short text that differs where keys may differ: the source, and a digest of what else decides."""
+        """A short text that differs where keys or their partitions may differ: the source, and what else decides."""
+        text = str(self.source)
         match self.source:
             case KeySource.STREAM if self.expression:
-                return f"{self.source}-{_digest(self.expression)}"
+                text += f"-{_digest(self.expression)}"
             case KeySource.HEADERS:
-                return f"{self.source}-{_digest(self.header_names)}"
-        return str(self.source)
+                text += f"-{_digest(self.header_names)}"
+        return text if self.partitioner is Partitioner.CONSISTENT_RANDOM else f"{text}-{self.partitioner}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +191,8 @@ class SinkSettings:
             # 2^31-1 are used up.
             "message.timeout.ms": 0,
             "message.send.max.retries": self.message_send_max_retries,
-            # CRC32 of the key, as the .NET client places records. Lanes rely on it (design.md §2).
-            "partitioner": "consistent_random",
+            # Lanes rely on it: `keys.placement` computes the same (design.md §2).
+            "partitioner": str(self.key.partitioner),
             "compression.type": self.compression_type,
             "compression.level": self.compression_level,
             "broker.address.family": self.broker_address_family,
@@ -333,9 +345,10 @@ class _Reader:
             "partitionKeyExtraction:source", {each: each for each in KeySource}, KeySource.PARTITION_KEY
         )
         key = "partitionKeyExtraction:expression"
-        settings = KeySettings(source, self.text(key))
+        partitioner = self.one_of("partitioner", {each: each for each in Partitioner}, Partitioner.CONSISTENT_RANDOM)
+        settings = KeySettings(source, self.text(key), partitioner)
         if not enabled:
-            return KeySettings()
+            return KeySettings(partitioner=partitioner)
         if source is KeySource.HEADERS and not settings.header_names:
             self.fault(key, "is required with the source headers: the names of metadata entries, separated by commas")
         if source is KeySource.STREAM and (problem := patterns.fault(settings.expression)):

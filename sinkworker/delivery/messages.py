@@ -12,7 +12,7 @@ from sinkworker.delivery.headers import HeaderBuilder, RecordedEvent, now
 from sinkworker.delivery.producer import Outgoing
 from sinkworker.delivery.shape import record_object
 from sinkworker.errors import SinkworkerError, Undeliverable
-from sinkworker.keys import KeyExtractor, partition_of
+from sinkworker.keys import KeyExtractor, placement
 from sinkworker.model import TICKS_PER_SECOND, Layout
 from sinkworker.transform.transformer import Transformer
 
@@ -31,6 +31,7 @@ class MessageBuilder:
     ) -> None:
         """`timed`: see `Transformer`."""
         self._key = KeyExtractor(settings.key).key
+        self._partition_of = placement(settings.key)
         self._headers = HeaderBuilder(connector_id, settings).build
         by_content = settings.filter.type is FilterType.JSON_PATH
         self._query = jsonpath.Query(settings.filter.expression) if by_content else None
@@ -93,7 +94,7 @@ class MessageBuilder:
             self._headers(event, date, schema_type),
             int(event.metadata["created"]) / TICKS_PER_SECOND,
             # Without a key the id that the record came with decides, as when its lane was chosen (P2).
-            partition_of(key, record_id, layout.partitions),
+            self._partition_of(key, record_id, layout.partitions),
         )
 
 

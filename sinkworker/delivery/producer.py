@@ -59,7 +59,7 @@ class Outgoing(NamedTuple):
     created_s: float
     """When its event was created, in seconds since 1970."""
     partition: int
-    """Where librdkafka's default partitioner puts a keyed record; where an unkeyed one is put explicitly."""
+    """Where librdkafka's partitioner puts a keyed record; where an unkeyed one is put explicitly."""
 
 
 @dataclass(frozen=True, slots=True)

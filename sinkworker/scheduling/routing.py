@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sinkworker.connectors.settings import KeySettings
-from sinkworker.keys import KeyExtractor, lane_of, partition_of
+from sinkworker.keys import KeyExtractor, lane_of, placement
 from sinkworker.model import Cursor, LaneNumber, Layout, Record
 from sinkworker.source.filters import is_ours
 
@@ -14,6 +14,7 @@ class Router:
     def __init__(self, keys: KeySettings, layout: Layout, discard_to: Cursor) -> None:
         """`discard_to`: where the reading had to begin earlier than wanted, the cursor from which on records count."""
         self._key = KeyExtractor(keys).key
+        self._partition_of = placement(keys)
         self._partitions, self._lanes = layout.partitions, layout.lanes
         self._discard_to = discard_to
         self._discards = discard_to != Cursor.BEGINNING
@@ -28,4 +29,5 @@ class Router:
         if is_ours(record.stream, record.type):
             return None
         key = self._key(record.stream, record.metadata)
-        return lane_of(partition_of(key.encode() if key else None, record.record_id, self._partitions), self._lanes)
+        partition = self._partition_of(key.encode() if key else None, record.record_id, self._partitions)
+        return lane_of(partition, self._lanes)

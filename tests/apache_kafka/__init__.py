@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -163,6 +163,13 @@ class ApacheKafka:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def produce(self, topic: str, keys: Sequence[str]) -> None:
+        """A record under each key, by Java's own producer with its default partitioner."""
+        tool = ["org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", self.servers, "--topic", topic]
+        lines = "".join(f"{key}\tx\n" for key in keys)
+        command = [*self._java, *tool, "--property", "parse.key=true"]
+        subprocess.run(command, input=lines.encode(), check=True, capture_output=True)
 
     def _answers(self) -> bool:
         assert self._process is not None

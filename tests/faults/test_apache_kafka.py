@@ -11,8 +11,9 @@ from tests.apache_kafka import ApacheKafka, running
 from tests.faults.conftest import RECORDS
 from tests.faults.midflow import outcome
 from tests.faults.test_operator import Logs
+from tests.oracle import consume
 from tests.processes import eventually
-from tests.system import Flow, System
+from tests.system import OWN_KEYS, Flow, System
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,21 @@ def test_a_broker_that_is_restarted_in_order_loses_nothing(kafka: ApacheKafka, f
     kafka.stop()
     kafka.start()
     outcome(flow)
+
+
+@pytest.mark.long
+def test_a_key_goes_where_java_s_producer_puts_it(kafka: ApacheKafka, system: System) -> None:
+    flow = Flow(system, system.topic(partitions=12))
+    flow.create(partitioner="murmur2_random", **OWN_KEYS)
+    flow.append_keyed(2000)
+    flow.start()
+    assert flow.delivered().missing == []
+    theirs = system.topic(partitions=12)
+    kafka.produce(theirs, [f"Loan-{number}" for number in range(1, 2001)])
+    ours = {message.key: message.partition for message in consume(system.servers, flow.topic)}
+    assert len(ours) == 2000
+    assert ours == {message.key: message.partition for message in consume(system.servers, theirs)}
+    flow.stop()
 
 
 @pytest.mark.long

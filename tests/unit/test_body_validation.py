@@ -132,6 +132,13 @@ def test_what_settings_come_to_has_the_defaults_and_says_what_was_inferred() -> 
     ] == ""
 
 
+def test_what_settings_come_to_has_our_additions() -> None:
+    added = {"partitioner": "Murmur2_Random"}
+    for given, values in (({}, ("consistent_random",)), (added, ("murmur2_random",))):
+        rows = {row.key: row.value for row in effective.settings_rows(given, parse({**SETTINGS, **given}), None)}
+        assert tuple(rows[key] for key in added) == values
+
+
 def test_no_password_is_shown() -> None:
     given = {
         **SETTINGS,

@@ -94,6 +94,7 @@ def test_position_zero_is_the_very_beginning() -> None:
         {"subscription:filter:expression": "loan-", "subscription:filter:filterType": "prefix"},
         {"partitionKeyExtraction:enabled": "true", "partitionKeyExtraction:source": "stream"},
         {"lanes:count": "3"},
+        {"partitioner": "murmur2_random"},
     ],
 )
 def test_settings_that_decide_what_progress_means_open_a_generation_at_the_checkpoint(changes: dict[str, str]) -> None:
@@ -104,7 +105,13 @@ def test_settings_that_decide_what_progress_means_open_a_generation_at_the_check
 
 
 @pytest.mark.parametrize(
-    "changes", [{"defaultHeaders:X": "y"}, {"compression:type": "none"}, {"waitForBrokerAck": "true"}]
+    "changes",
+    [
+        {"defaultHeaders:X": "y"},
+        {"compression:type": "none"},
+        {"waitForBrokerAck": "true"},
+        {"partitioner": "consistent_random"},
+    ],
 )
 def test_other_settings_do_not(changes: dict[str, str]) -> None:
     changed = settings(**changes)
@@ -138,6 +145,13 @@ def test_the_old_partition_count_stays_after_an_epoch_that_did_not_end_in_order(
 @pytest.mark.parametrize(("partitions", "lanes"), [(1, 1), (12, 12), (64, 64), (200, MOST_LANES)])
 def test_a_topic_has_one_lane_for_each_partition_up_to_a_limit(partitions: int, lanes: int) -> None:
     assert layout(settings(), partitions) == Layout(partitions, lanes, settings().key_fingerprint())
+
+
+@pytest.mark.parametrize("source", ["partitionKey", "stream", "headers"])
+def test_another_partitioner_is_another_layout(source: str) -> None:
+    keys = {"partitionKeyExtraction:enabled": "true", "partitionKeyExtraction:source": source}
+    keys["partitionKeyExtraction:expression"] = "tenant"
+    assert layout(settings(**keys, partitioner="murmur2_random"), 6) != layout(settings(**keys), 6)
 
 
 def test_the_setting_for_lanes_counts_more() -> None:

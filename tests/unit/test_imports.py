@@ -35,6 +35,7 @@ PURE = (
     "metrics/tally.py",
     "metrics/exposition.py",
     "keys.py",
+    "murmur2.py",
     "scheduling/generations.py",
     "scheduling/grouping.py",
     "scheduling/routing.py",

@@ -8,9 +8,9 @@ from zlib import crc32
 import pytest
 
 from sinkworker.connectors.errors import InvalidSettings
-from sinkworker.connectors.settings import parse
+from sinkworker.connectors.settings import KeySettings, Partitioner, parse
 from sinkworker.errors import Undeliverable
-from sinkworker.keys import KeyExtractor, lane_of, partition_of
+from sinkworker.keys import KeyExtractor, java_partition_of, lane_of, partition_of, placement
 
 
 def key(source: str | None, expression: str | None, stream: str, metadata: object = None) -> str | None:
@@ -101,6 +101,17 @@ def test_a_key_decides_its_partition_as_librdkafka_does() -> None:
 
 def test_without_a_key_the_records_id_decides() -> None:
     assert partition_of(None, "id-1", 12) == crc32(b"id-1") % 12
+
+
+def test_with_murmur2_a_key_decides_its_partition_as_java_does() -> None:
+    # What Kafka's BuiltInPartitioner.partitionForKey answered; the second hash is negative.
+    assert [java_partition_of(key, "id", 12) for key in (b"abc", b"a-little-bit-long-string")] == [3, 8]
+    assert java_partition_of(None, "id-1", 12) == java_partition_of(b"", "id-1", 12) == partition_of(None, "id-1", 12)
+
+
+def test_the_partitioner_decides_which() -> None:
+    assert placement(KeySettings()) is partition_of
+    assert placement(KeySettings(partitioner=Partitioner.MURMUR2_RANDOM)) is java_partition_of
 
 
 def test_each_partition_is_fed_by_one_lane() -> None:

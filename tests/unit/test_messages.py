@@ -14,7 +14,7 @@ from sinkworker.delivery.headers import RecordedEvent
 from sinkworker.delivery.messages import MessageBuilder
 from sinkworker.delivery.producer import Outgoing
 from sinkworker.errors import Undeliverable
-from sinkworker.keys import partition_of
+from sinkworker.keys import java_partition_of, partition_of
 from sinkworker.model import Layout
 
 LAYOUT = Layout(6, 6, "k")
@@ -112,6 +112,12 @@ def test_the_key_is_that_of_the_transformed_record(
     (message,) = built(function, event(b"{}"), **settings, **{"partitionKeyExtraction:expression": expression})
     assert message.key == key
     assert message.partition == partition_of(key, "id-0", 6)  # where librdkafka puts it: R6 looks at that
+
+
+def test_the_partition_is_that_of_the_partitioner() -> None:
+    settings = {"partitionKeyExtraction:enabled": "true", "partitionKeyExtraction:source": "stream"}
+    (message,) = built("record.streamId = 'person-3'", event(b"{}"), partitioner="murmur2_random", **settings)
+    assert message.partition == java_partition_of(b"person-3", "id-0", 6) != partition_of(b"person-3", "id-0", 6)
 
 
 def test_the_filter_sees_the_record_before_the_transformation() -> None:

@@ -69,6 +69,23 @@ def test_the_options_of_the_producer_are_the_documented_ones() -> None:
     )
 
 
+def test_the_additions_are_off_unless_set() -> None:
+    settings = given()
+    assert settings.key.partitioner == "consistent_random"
+    assert settings.producer_options("loans-sink")["partitioner"] == "consistent_random"
+    assert given(partitioner="consistent_random") == settings
+    changed = given(Partitioner="MURMUR2_random")
+    assert changed.key.partitioner == "murmur2_random"
+    # With extraction and without it: a record may have a key of its own.
+    extracting = given(partitioner="murmur2_random", **{"partitionKeyExtraction:enabled": "true"})
+    for each in (changed, extracting):
+        assert each.producer_options("loans-sink")["partitioner"] == "murmur2_random"
+    violations = faults(partitioner="murmur2")
+    assert {key: len(texts) for key, texts in violations.items()} == {
+        "partitioner": 1,
+    }
+
+
 def test_the_shortest_back_off_does_not_exceed_the_longest() -> None:
     options = given(**{"resilience:reconnectBackoffMaxMs": "10"}).producer_options("loans-sink")
     assert options["reconnect.backoff.ms"] == 10

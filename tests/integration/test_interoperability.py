@@ -1,0 +1,37 @@
+"""Our additions for consumers of other makes through real processes: Java's partitions."""
+
+from __future__ import annotations
+
+from sinkworker.keys import java_partition_of, partition_of
+from tests.oracle import consume, judge
+from tests.processes import eventually
+from tests.system import OWN_KEYS, PARTITIONS, Flow, System
+
+
+def test_another_partitioner_opens_a_generation_and_librdkafka_puts_keys_where_their_lanes_expect_them(
+    system: System,
+) -> None:
+    flow = Flow(system, system.topic())
+    flow.create(**OWN_KEYS)
+    flow.append_keyed(300)
+    old = {str(event.id) for event in flow.log()}
+    flow.start()
+    eventually(lambda: flow.position >= flow.log()[-1].commit_position)
+    flow.stop()
+    before = flow.connector.generation
+    system.registry.reconfigure(flow.id, {"partitioner": "murmur2_random"})
+    flow.append_keyed(2700)
+    flow.start()
+    log = flow.log()
+    eventually(lambda: flow.position >= log[-1].commit_position, within_s=40)
+    after = flow.connector.generation
+    assert before is not None
+    assert after is not None
+    assert (after.id != before.id, after.reason) == (True, "settings changed: keys")
+    placed = consume(system.servers, flow.topic)
+    verdict = judge(log, placed)
+    assert (verdict.missing, verdict.unexpected, verdict.out_of_order, verdict.duplicates) == ([], [], [], 0)
+    assert {message.key for message in placed} == {f"Loan-{number}".encode() for number in range(1, 3001)}
+    for message in placed:
+        decides = partition_of if message.record_id in old else java_partition_of
+        assert message.partition == decides(message.key, message.record_id, PARTITIONS)
