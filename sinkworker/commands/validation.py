@@ -29,6 +29,7 @@ KNOWN = (
     "autocommit:interval",
     "autocommit:recordsThreshold",
     "headers:ignoreSystem",
+    "format",
     "transformer:enabled",
     "transformer:function",
     "authentication:securityProtocol",

@@ -74,6 +74,14 @@ class Partitioner(StrEnum):
     """As Java's clients do."""
 
 
+class Format(StrEnum):
+    """What a Kafka message is made to be, beside the record it carries."""
+
+    RAW = "raw"
+    CLOUDEVENTS = "cloudevents"
+    """A CloudEvent in binary mode: the same value, and headers beside the usual ones."""
+
+
 class InitialPosition(StrEnum):
     LATEST = "latest"
     EARLIEST = "earliest"
@@ -175,6 +183,8 @@ class SinkSettings:
     """JavaScript that has a function `transform`, not yet looked at; None where records stay as they are."""
     lanes: int | None = None
     """Our addition `lanes:count`. None: one for each partition of the topic, at most 64."""
+    format: Format = Format.RAW
+    """Our addition `format`."""
 
     def servers(self, deployment: str | None = None) -> str:
         """The brokers to connect to, where `deployment` names those of connectors that name none."""
@@ -268,6 +278,7 @@ def parse(settings: Mapping[str, str]) -> SinkSettings:
         logging_enabled=reader.boolean("logging:enabled", True),
         transform=reader.transform(),
         lanes=reader.integer("lanes:count", 0, 1, 1024) or None,
+        format=reader.one_of("format", {each: each for each in Format}, Format.RAW),
     )
     if reader.violations:
         raise InvalidSettings(reader.violations)

@@ -11,7 +11,8 @@ import time
 from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker import metadata as event_metadata
-from sinkworker.connectors.settings import SinkSettings
+from sinkworker.connectors.settings import Format, SinkSettings
+from sinkworker.delivery import cloudevents
 from sinkworker.model import TICKS_PER_SECOND
 
 RecordedEvent = streams_pb2.ReadResp.ReadEvent.RecordedEvent
@@ -45,29 +46,38 @@ class HeaderBuilder:
     def __init__(self, connector_id: str, settings: SinkSettings) -> None:
         self._connector_id = ("esdb-connector-id", connector_id.encode())
         self._ignore_system = settings.ignore_system_headers
+        self._cloud_event = settings.format is Format.CLOUDEVENTS
         defaults = {
-            name: value.encode() for name, value in settings.default_headers.items() if name not in SYSTEM_NAMES
+            name: value.encode()
+            for name, value in settings.default_headers.items()
+            if name not in SYSTEM_NAMES and not self._takes(name)
         }
         self._defaults = [(name, value) for name, value in defaults.items() if not name.startswith(USER_PREFIX)]
         self._contested_defaults = [each for each in defaults.items() if each[0].startswith(USER_PREFIX)]
         self._timestamp = _Timestamps()
 
+    def _takes(self, name: str) -> bool:
+        """Whether one of our additions writes the header of that name."""
+        return self._cloud_event and cloudevents.is_reserved(name)
+
     def build(
-        self, event: RecordedEvent, request_date: bytes, transformed: bytes | None = None
+        self, event: RecordedEvent, request_date: bytes, transformed: bytes | None = None, key: bytes | None = None
     ) -> list[tuple[str, bytes]]:
         """The headers of `event`, where `request_date` is the time of its processing as `iso_date` writes it.
 
-        `transformed`: of an event that was transformed, its schema type.
+        `transformed`: of an event that was transformed, its schema type. `key`: of its message. Raises Undeliverable
+        as `cloudevents.attributes` does.
         """
         facts = event.metadata
         custom = event.custom_metadata
         values = event_metadata.parsed(custom) if custom else {}
+        created = self._timestamp(int(facts["created"]))
         headers = [
             ("esdb-request-id", _request_id()),
             ("esdb-request-date", request_date),
             self._connector_id,
             ("esdb-record-id", event.id.string.encode()),
-            ("esdb-record-timestamp", self._timestamp(int(facts["created"]))),
+            ("esdb-record-timestamp", created),
             _NOT_REDACTED,
             ("esdb-record-stream-id", event.stream_identifier.stream_name),
             ("esdb-record-stream-revision", b"%d" % event.stream_revision),
@@ -86,6 +96,8 @@ class HeaderBuilder:
         if self._contested_defaults:
             taken = {name for name, _ in headers}
             headers += [default for default in self._contested_defaults if default[0] not in taken]
+        if self._cloud_event:
+            headers += cloudevents.attributes(event, created, key)
         headers += self._defaults
         return headers
 

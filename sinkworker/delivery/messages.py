@@ -91,7 +91,7 @@ class MessageBuilder:
             *origin,
             key,
             event.data,
-            self._headers(event, date, schema_type),
+            self._headers(event, date, schema_type, key),
             int(event.metadata["created"]) / TICKS_PER_SECOND,
             # Without a key the id that the record came with decides, as when its lane was chosen (P2).
             self._partition_of(key, record_id, layout.partitions),

@@ -1,6 +1,9 @@
-"""Our additions for consumers of other makes through real processes: Java's partitions."""
+"""Our additions for consumers of other makes through real processes: Java's partitions, CloudEvents."""
 
 from __future__ import annotations
+
+from cloudevents.core.bindings.kafka import KafkaMessage, from_binary_event
+from kurrentdbclient import NewEvent, StreamState
 
 from sinkworker.keys import java_partition_of, partition_of
 from tests.oracle import consume, judge
@@ -35,3 +38,21 @@ def test_another_partitioner_opens_a_generation_and_librdkafka_puts_keys_where_t
     for message in placed:
         decides = partition_of if message.record_id in old else java_partition_of
         assert message.partition == decides(message.key, message.record_id, PARTITIONS)
+
+
+def test_a_cloud_event_arrives(system: System) -> None:
+    flow = Flow(system, system.topic())
+    flow.create(format="cloudevents", **{"defaultHeaders:ce_id": "forged"})
+    flow.append(1)
+    traced = NewEvent(type="LoanTraced", data=b'{"a":  1}')
+    system.client.append_to_stream(f"{flow.prefix}-ä", current_version=StreamState.ANY, events=[traced])
+    flow.start()
+    assert flow.delivered().holds
+    found = {message.headers["ce_type"]: message for message in consume(system.servers, flow.topic)}
+    assert found.keys() == {b"LoanRequested", b"LoanTraced"}
+    message = found[b"LoanTraced"]
+    read = from_binary_event(KafkaMessage(message.headers, message.key, message.value or b""))
+    assert message.value == traced.data
+    assert (read.get_id(), read.get_subject(), read.get_data()) == (str(traced.id), f"{flow.prefix}-ä", {"a": 1})
+    assert read.get_source() == f"/streams/{flow.prefix}-%C3%A4"
+    assert read.get_extension("partitionkey") == f"{flow.prefix}-ä"

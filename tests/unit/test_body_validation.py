@@ -133,8 +133,8 @@ def test_what_settings_come_to_has_the_defaults_and_says_what_was_inferred() -> 
 
 
 def test_what_settings_come_to_has_our_additions() -> None:
-    added = {"partitioner": "Murmur2_Random"}
-    for given, values in (({}, ("consistent_random",)), (added, ("murmur2_random",))):
+    added = {"partitioner": "Murmur2_Random", "format": "CloudEvents"}
+    for given, values in (({}, ("consistent_random", "raw")), (added, ("murmur2_random", "cloudevents"))):
         rows = {row.key: row.value for row in effective.settings_rows(given, parse({**SETTINGS, **given}), None)}
         assert tuple(rows[key] for key in added) == values
 

@@ -110,6 +110,7 @@ def test_settings_that_decide_what_progress_means_open_a_generation_at_the_check
         {"defaultHeaders:X": "y"},
         {"compression:type": "none"},
         {"waitForBrokerAck": "true"},
+        {"format": "cloudevents"},
         {"partitioner": "consistent_random"},
     ],
 )

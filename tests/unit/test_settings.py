@@ -71,18 +71,19 @@ def test_the_options_of_the_producer_are_the_documented_ones() -> None:
 
 def test_the_additions_are_off_unless_set() -> None:
     settings = given()
-    assert settings.key.partitioner == "consistent_random"
+    assert (settings.key.partitioner, settings.format) == ("consistent_random", "raw")
     assert settings.producer_options("loans-sink")["partitioner"] == "consistent_random"
-    assert given(partitioner="consistent_random") == settings
-    changed = given(Partitioner="MURMUR2_random")
-    assert changed.key.partitioner == "murmur2_random"
+    assert given(partitioner="consistent_random", format="RAW") == settings
+    changed = given(Partitioner="MURMUR2_random", Format="CloudEvents")
+    assert (changed.key.partitioner, changed.format) == ("murmur2_random", "cloudevents")
     # With extraction and without it: a record may have a key of its own.
     extracting = given(partitioner="murmur2_random", **{"partitionKeyExtraction:enabled": "true"})
     for each in (changed, extracting):
         assert each.producer_options("loans-sink")["partitioner"] == "murmur2_random"
-    violations = faults(partitioner="murmur2")
+    violations = faults(partitioner="murmur2", format="json")
     assert {key: len(texts) for key, texts in violations.items()} == {
         "partitioner": 1,
+        "format": 1,
     }
 
 
