@@ -45,6 +45,7 @@ def settings_rows(given: Mapping[str, str], settings: SinkSettings, deployment_s
         Row("autocommit:interval", commit.interval_ms, "ms"),
         Row("autocommit:recordsThreshold", commit.records_threshold),
         Row("headers:ignoreSystem", settings.ignore_system_headers),
+        Row("headers:traceContext", settings.trace_context),
         Row("format", settings.format),
         *(Row(f"defaultHeaders:{name}", value) for name, value in settings.default_headers.items()),
         Row("lanes:count", settings.lanes, "" if settings.lanes else "one for each partition, at most 64"),

@@ -29,6 +29,7 @@ KNOWN = (
     "autocommit:interval",
     "autocommit:recordsThreshold",
     "headers:ignoreSystem",
+    "headers:traceContext",
     "format",
     "transformer:enabled",
     "transformer:function",

@@ -185,6 +185,8 @@ class SinkSettings:
     """Our addition `lanes:count`. None: one for each partition of the topic, at most 64."""
     format: Format = Format.RAW
     """Our addition `format`."""
+    trace_context: bool = False
+    """Our addition `headers:traceContext`: whether the trace of an event goes on in headers of its message."""
 
     def servers(self, deployment: str | None = None) -> str:
         """The brokers to connect to, where `deployment` names those of connectors that name none."""
@@ -279,6 +281,7 @@ def parse(settings: Mapping[str, str]) -> SinkSettings:
         transform=reader.transform(),
         lanes=reader.integer("lanes:count", 0, 1, 1024) or None,
         format=reader.one_of("format", {each: each for each in Format}, Format.RAW),
+        trace_context=reader.boolean("headers:traceContext", False),
     )
     if reader.violations:
         raise InvalidSettings(reader.violations)

@@ -12,7 +12,7 @@ from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker import metadata as event_metadata
 from sinkworker.connectors.settings import Format, SinkSettings
-from sinkworker.delivery import cloudevents
+from sinkworker.delivery import cloudevents, trace_context
 from sinkworker.model import TICKS_PER_SECOND
 
 RecordedEvent = streams_pb2.ReadResp.ReadEvent.RecordedEvent
@@ -47,6 +47,7 @@ class HeaderBuilder:
         self._connector_id = ("esdb-connector-id", connector_id.encode())
         self._ignore_system = settings.ignore_system_headers
         self._cloud_event = settings.format is Format.CLOUDEVENTS
+        self._trace_context = settings.trace_context
         defaults = {
             name: value.encode()
             for name, value in settings.default_headers.items()
@@ -58,7 +59,9 @@ class HeaderBuilder:
 
     def _takes(self, name: str) -> bool:
         """Whether one of our additions writes the header of that name."""
-        return self._cloud_event and cloudevents.is_reserved(name)
+        if self._cloud_event and cloudevents.is_reserved(name):
+            return True
+        return self._trace_context and name.lower() in trace_context.NAMES
 
     def build(
         self, event: RecordedEvent, request_date: bytes, transformed: bytes | None = None, key: bytes | None = None
@@ -98,6 +101,8 @@ class HeaderBuilder:
             headers += [default for default in self._contested_defaults if default[0] not in taken]
         if self._cloud_event:
             headers += cloudevents.attributes(event, created, key)
+        if self._trace_context:
+            headers += trace_context.headers(values)
         headers += self._defaults
         return headers
 

@@ -1,6 +1,8 @@
-"""Our additions for consumers of other makes through real processes: Java's partitions, CloudEvents."""
+"""Our additions for consumers of other makes through real processes: Java's partitions, CloudEvents, traces."""
 
 from __future__ import annotations
+
+import json
 
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary_event
 from kurrentdbclient import NewEvent, StreamState
@@ -9,6 +11,8 @@ from sinkworker.keys import java_partition_of, partition_of
 from tests.oracle import consume, judge
 from tests.processes import eventually
 from tests.system import OWN_KEYS, PARTITIONS, Flow, System
+
+TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 def test_another_partitioner_opens_a_generation_and_librdkafka_puts_keys_where_their_lanes_expect_them(
@@ -40,11 +44,15 @@ def test_another_partitioner_opens_a_generation_and_librdkafka_puts_keys_where_t
         assert message.partition == decides(message.key, message.record_id, PARTITIONS)
 
 
-def test_a_cloud_event_arrives(system: System) -> None:
+def test_a_cloud_event_goes_on_with_its_trace(system: System) -> None:
     flow = Flow(system, system.topic())
-    flow.create(format="cloudevents", **{"defaultHeaders:ce_id": "forged"})
+    flow.create(format="cloudevents", **{"headers:traceContext": "true", "defaultHeaders:ce_id": "forged"})
     flow.append(1)
-    traced = NewEvent(type="LoanTraced", data=b'{"a":  1}')
+    traced = NewEvent(
+        type="LoanTraced",
+        data=b'{"a":  1}',
+        metadata=json.dumps({"$traceId": TRACE_ID, "$spanId": SPAN_ID}).encode(),
+    )
     system.client.append_to_stream(f"{flow.prefix}-ä", current_version=StreamState.ANY, events=[traced])
     flow.start()
     assert flow.delivered().holds
@@ -56,3 +64,5 @@ def test_a_cloud_event_arrives(system: System) -> None:
     assert (read.get_id(), read.get_subject(), read.get_data()) == (str(traced.id), f"{flow.prefix}-ä", {"a": 1})
     assert read.get_source() == f"/streams/{flow.prefix}-%C3%A4"
     assert read.get_extension("partitionkey") == f"{flow.prefix}-ä"
+    assert message.headers["traceparent"] == f"00-{TRACE_ID}-{SPAN_ID}-01".encode()
+    assert "traceparent" not in found[b"LoanRequested"].headers

@@ -133,8 +133,8 @@ def test_what_settings_come_to_has_the_defaults_and_says_what_was_inferred() -> 
 
 
 def test_what_settings_come_to_has_our_additions() -> None:
-    added = {"partitioner": "Murmur2_Random", "format": "CloudEvents"}
-    for given, values in (({}, ("consistent_random", "raw")), (added, ("murmur2_random", "cloudevents"))):
+    added = {"partitioner": "Murmur2_Random", "format": "CloudEvents", "headers:traceContext": "TRUE"}
+    for given, values in (({}, ("consistent_random", "raw", False)), (added, ("murmur2_random", "cloudevents", True))):
         rows = {row.key: row.value for row in effective.settings_rows(given, parse({**SETTINGS, **given}), None)}
         assert tuple(rows[key] for key in added) == values
 

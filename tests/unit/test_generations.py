@@ -111,6 +111,7 @@ def test_settings_that_decide_what_progress_means_open_a_generation_at_the_check
         {"compression:type": "none"},
         {"waitForBrokerAck": "true"},
         {"format": "cloudevents"},
+        {"headers:traceContext": "true"},
         {"partitioner": "consistent_random"},
     ],
 )

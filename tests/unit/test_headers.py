@@ -113,6 +113,18 @@ def test_metadata_outranks_a_default_header() -> None:
     assert found["esdb-record-headers-x"] == b"theirs"
 
 
+def test_a_trace_goes_on_only_where_it_is_wanted_and_no_default_header_forges_one() -> None:
+    trace = f"00-{'1' * 32}-{'2' * 16}-01"
+    ids = f'{{"$traceId": "{"1" * 32}", "$spanId": "{"2" * 16}"}}'.encode()
+    forged = {"defaultHeaders:tracestate": "a=b", "defaultHeaders:TraceParent": "forged"}
+    found = headers(ids, settings={"headers:traceContext": "true", "defaultHeaders:Team": "lending", **forged})
+    assert (found["traceparent"], found["Team"]) == (trace.encode(), b"lending")
+    assert not {"tracestate", "TraceParent"} & found.keys()
+    assert "esdb-record-headers-$traceId" not in found
+    assert "traceparent" not in headers(ids)
+    assert headers(settings={"defaultHeaders:tracestate": "a=b"})["tracestate"] == b"a=b"
+
+
 @pytest.mark.parametrize(
     ("content_type", "metadata", "sent"),
     [

@@ -41,6 +41,7 @@ PURE = (
     "scheduling/routing.py",
     "source/framing.py",
     "delivery/window.py",
+    "delivery/trace_context.py",
     "checkpoint/cadence.py",
     "connectors/settings.py",
     "connectors/configuration.py",

@@ -71,19 +71,20 @@ def test_the_options_of_the_producer_are_the_documented_ones() -> None:
 
 def test_the_additions_are_off_unless_set() -> None:
     settings = given()
-    assert (settings.key.partitioner, settings.format) == ("consistent_random", "raw")
+    assert (settings.key.partitioner, settings.format, settings.trace_context) == ("consistent_random", "raw", False)
     assert settings.producer_options("loans-sink")["partitioner"] == "consistent_random"
-    assert given(partitioner="consistent_random", format="RAW") == settings
-    changed = given(Partitioner="MURMUR2_random", Format="CloudEvents")
-    assert (changed.key.partitioner, changed.format) == ("murmur2_random", "cloudevents")
+    assert given(partitioner="consistent_random", format="RAW", **{"headers:traceContext": "false"}) == settings
+    changed = given(Partitioner="MURMUR2_random", Format="CloudEvents", **{"headers:TraceContext": "true"})
+    assert (changed.key.partitioner, changed.format, changed.trace_context) == ("murmur2_random", "cloudevents", True)
     # With extraction and without it: a record may have a key of its own.
     extracting = given(partitioner="murmur2_random", **{"partitionKeyExtraction:enabled": "true"})
     for each in (changed, extracting):
         assert each.producer_options("loans-sink")["partitioner"] == "murmur2_random"
-    violations = faults(partitioner="murmur2", format="json")
+    violations = faults(partitioner="murmur2", format="json", **{"headers:traceContext": "yes"})
     assert {key: len(texts) for key, texts in violations.items()} == {
         "partitioner": 1,
         "format": 1,
+        "headers:traceContext": 1,
     }
 
 
