@@ -324,6 +324,8 @@ class Database:
                 )
             case theirs.ExceptionThrownByHandlerError():
                 return ServerFault(f"KurrentDB at {self.name} failed to {what}: {detail}.")
+            case theirs.GrpcError() if _refused_as_asked(exc):
+                return Misconfigured(f"KurrentDB at {self.name} refused to {what}: {detail}.")
             case (
                 theirs.GrpcError()
                 | theirs.DeadlineExceededError()
@@ -392,6 +394,12 @@ def _kind(exc: theirs.KurrentDBClientError) -> str:
     call = _call(exc)
     trailers = call.trailing_metadata() if call is not None else None
     return next((str(value) for key, value in trailers or () if key == "exception"), "")
+
+
+def _refused_as_asked(exc: theirs.KurrentDBClientError) -> bool:
+    """Whether the server says that the request itself is wrong: asking again changes nothing."""
+    call = _call(exc)
+    return call is not None and call.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def _call(exc: theirs.KurrentDBClientError) -> grpc.Call | grpc.aio.AioRpcError | None:

@@ -8,6 +8,7 @@ from zlib import crc32
 from sinkworker import metadata as event_metadata
 from sinkworker.connectors import patterns
 from sinkworker.connectors.settings import KeySettings, KeySource, Partitioner
+from sinkworker.errors import Undeliverable
 from sinkworker.model import LaneNumber
 from sinkworker.murmur2 import murmur2
 
@@ -85,7 +86,16 @@ def _stream_suffix(stream: str, metadata: bytes) -> str | None:
 def _stream_matcher(expression: str) -> Callable[[str, bytes], str | None]:
     pattern = patterns.compiled(expression)
     group = patterns.group_of_interest(pattern)
-    return lambda stream, metadata: patterns.search(pattern, stream, group)
+
+    def found(stream: str, metadata: bytes) -> str | None:
+        try:
+            return patterns.search(pattern, stream, group)
+        except Undeliverable as exc:
+            raise Undeliverable(
+                f"partitionKeyExtraction:expression: {exc.message}", hint=exc.hint, code=exc.code
+            ) from exc
+
+    return found
 
 
 def _joined_headers(names: tuple[str, ...]) -> Callable[[str, bytes], str | None]:

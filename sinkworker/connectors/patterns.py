@@ -12,8 +12,16 @@ from sinkworker.errors import Undeliverable
 MAX_LENGTH = 4096
 """Of a pattern."""
 
+MOST_REPEATED = 20_000
+"""Characters, classes and the like that a pattern's repetitions of a fixed count may come to.
+
+The compiler lays each of them out, at up to 1 KB a piece: `(a{9999}){9999}` alone would take all the memory there is.
+"""
+
 TIMEOUT_S = 0.1
 """For one search. Nested repetitions take exponential time; a sane pattern takes microseconds."""
+
+_REPETITION = re.compile(r"\{(\d+)")
 
 _QUOTED_GROUP = re.compile(r"\(\?'(\w+)'")
 _NAMED_REFERENCE = re.compile(r"\\k(?:<(\w+)>|'(\w+)')")
@@ -25,8 +33,7 @@ def compiled(pattern: str) -> regex.Pattern[str]:
     Raises ValueError, with the reason, for one that is no regular expression of .NET's; its subclass `Unsupported` for
     one that may be, and is not taken here.
     """
-    if len(pattern) > MAX_LENGTH:
-        raise dialect.Unsupported(f"it has more than {MAX_LENGTH} characters")
+    check_size(pattern)
     # `(?<n>…)` is understood as it is; of .NET's other forms of names these two are translated.
     translated = _QUOTED_GROUP.sub(r"(?<\1>", pattern)
     translated = _NAMED_REFERENCE.sub(lambda match: f"(?P={match[1] or match[2]})", translated)
@@ -38,6 +45,23 @@ def compiled(pattern: str) -> regex.Pattern[str]:
     except (RecursionError, MemoryError) as exc:
         raise dialect.Unsupported("it is nested too deeply") from exc
     return result
+
+
+def check_size(pattern: str) -> None:
+    """Raise `Unsupported` for a pattern that takes too much memory to be compiled."""
+    if len(pattern) > MAX_LENGTH:
+        raise dialect.Unsupported(f"it has more than {MAX_LENGTH} characters")
+    # An estimate that is never too low: a repetition after a group counts for everything before it.
+    size = at = 0
+    for repetition in _REPETITION.finditer(pattern):
+        size += repetition.start() - at
+        at = repetition.end()
+        count = min(int(repetition[1]), MOST_REPEATED)
+        before = pattern[: repetition.start()].rstrip()
+        of_group = before.endswith(")") or "#" in before  # which may be a comment between the group and its count
+        size = size * max(count, 1) if of_group else size + count
+        if size > MOST_REPEATED:
+            raise dialect.Unsupported(f"its repetitions come to more than {MOST_REPEATED} characters")
 
 
 def fault(pattern: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sinkworker.connectors.settings import KeySettings
+from sinkworker.errors import Undeliverable
 from sinkworker.keys import KeyExtractor, lane_of, placement
 from sinkworker.model import Cursor, LaneNumber, Layout, Record
 from sinkworker.source.filters import is_ours
@@ -20,7 +21,7 @@ class Router:
         self._discards = discard_to != Cursor.BEGINNING
 
     def lane_of(self, record: Record) -> LaneNumber | None:
-        """The record's lane; None for one that nobody wants. Raises what the key's expression comes to.
+        """The record's lane; None for one that nobody wants. Raises Undeliverable where its key cannot be told.
 
         Bookkeeping of ours moves the log. It is nobody's record, and following it would make more of it.
         """
@@ -28,6 +29,11 @@ class Router:
             return None
         if is_ours(record.stream, record.type):
             return None
-        key = self._key(record.stream, record.metadata)
+        try:
+            key = self._key(record.stream, record.metadata)
+        except Undeliverable as exc:
+            raise Undeliverable(
+                f"Record {record.record_id} at position {record.commit}: {exc.message}", hint=exc.hint, code=exc.code
+            ) from exc
         partition = self._partition_of(key.encode() if key else None, record.record_id, self._partitions)
         return lane_of(partition, self._lanes)

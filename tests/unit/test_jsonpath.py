@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sinkworker.connectors import jsonpath
 from sinkworker.connectors.jsonpath import Query, fault
 from sinkworker.errors import Undeliverable
 
@@ -31,6 +32,8 @@ DOCUMENT: dict[str, Any] = {
         ("$[?match($.value.vehicle.brand, '.hr[a-f]')]", True),
         ("$[?match($.value.vehicle.brand, 'hr')]", False),
         ("$[?search($.value.vehicle.brand, 'hr')]", True),
+        ("$[?match($.recordId, '[0-9a-f]{4,36}')]", True),
+        ("$[?match($.recordId, '[0-9a-f]{36}')]", False),
         ("$[?match($.value.text, 'a.b')]", False),  # RFC 9485: a dot is no end of a line
         ("$[?search($.value.vehicle.year, '2')]", False),  # not a text
         ("$[?search($.value.text, '[')]", False),  # no pattern
@@ -51,6 +54,22 @@ def test_a_regular_expression_that_does_not_end_is_no_answer() -> None:
     query = Query("$[?search($.value.text, '(a|aa)*(a|aa)*[bc]')]")
     with pytest.raises(Undeliverable, match="took longer than"):
         query.selects({"value": {"text": "a" * 5000}})
+
+
+def test_many_slow_searches_are_no_answer_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonpath, "TIMEOUT_S", 0.05)
+    query = Query("$.value[?search(@, '(a|aa)*c')]")  # each of them comes to its end in time
+    slow = ["a" * 14] * 20_000
+    with pytest.raises(Undeliverable, match="took longer than"):
+        query.selects({"value": slow})
+    assert not query.selects({"value": slow[:1]})  # the next document has all of its time
+
+
+@pytest.mark.parametrize("pattern", ["(a{1000}){1000}", "a" * 5000])
+def test_a_pattern_out_of_a_record_that_would_fill_the_memory_is_refused(pattern: str) -> None:
+    query = Query("$[?search($.value.text, $.value.pattern)]")
+    with pytest.raises(Undeliverable, match="is refused: it"):
+        query.selects({"value": {"text": "a", "pattern": pattern}})
 
 
 def test_a_document_that_is_too_deep_is_no_answer() -> None:

@@ -8,9 +8,12 @@ from zlib import crc32
 import pytest
 
 from sinkworker.connectors.errors import InvalidSettings
-from sinkworker.connectors.settings import KeySettings, Partitioner, parse
+from sinkworker.connectors.settings import KeySettings, KeySource, Partitioner, parse
 from sinkworker.errors import Undeliverable
 from sinkworker.keys import KeyExtractor, java_partition_of, lane_of, partition_of, placement
+from sinkworker.model import Cursor, Layout
+from sinkworker.scheduling.routing import Router
+from tests.builders import record
 
 
 def key(source: str | None, expression: str | None, stream: str, metadata: object = None) -> str | None:
@@ -91,8 +94,15 @@ def test_groups_are_named_as_in_dot_net() -> None:
 
 
 def test_an_expression_that_does_not_come_to_an_end_is_stopped() -> None:
-    with pytest.raises(Undeliverable):
+    with pytest.raises(Undeliverable, match=r"^partitionKeyExtraction:expression: .* took longer than") as raised:
         key("stream", r"^(a|aa)+$", "a" * 60 + "b")
+    assert "nested repetitions" in raised.value.hint
+
+
+def test_a_router_names_the_record_whose_key_cannot_be_told() -> None:
+    router = Router(KeySettings(KeySource.STREAM, "^(a|aa)+$"), Layout(4, 4, "k"), Cursor.BEGINNING)
+    with pytest.raises(Undeliverable, match=r"^Record id-7 at position 7: partitionKeyExtraction:expression: "):
+        router.lane_of(record(7, stream="a" * 60 + "b"))
 
 
 def test_a_key_decides_its_partition_as_librdkafka_does() -> None:

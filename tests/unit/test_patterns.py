@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sinkworker.connectors import dialect, patterns
+from sinkworker.errors import Undeliverable
 
 
 @pytest.mark.parametrize(
@@ -155,6 +156,43 @@ def test_nothing_that_dot_net_has_is_refused(pattern: str) -> None:
 def test_what_is_too_large_to_be_read_is_refused(pattern: str) -> None:
     with pytest.raises(dialect.Unsupported):
         patterns.compiled(pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "((((a{1000}){1000}){1000}){1000})",
+        "a{100000000}",
+        r"(?:\p{L}{200}){200}",
+        "(?x)(a{1000}) {1000}",
+        "(?x)(a{1000}) # so many\n {1000}",
+        "(?#)a{1000,}" * 30,
+    ],
+)
+def test_what_would_fill_the_memory_is_refused_before_it_is_compiled(pattern: str) -> None:
+    with pytest.raises(dialect.Unsupported, match="repetitions come to more than"):
+        patterns.compiled(pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$",
+        r"^(?:\d{1,3}\.){3}\d{1,3}$",
+        r"(\w{1,100000})-",
+        r"^(order|loan)_(\d{4})-(\d{2})-(\d{2})_v(\d+){2}$",
+        "a{1000}",
+    ],
+)
+def test_repetitions_that_people_write_are_taken(pattern: str) -> None:
+    assert patterns.fault(pattern) is None
+
+
+@pytest.mark.parametrize("pattern", [r"(a+)+$", r"^(a|aa)+$", r"(a?){500}a{500}$", r"(?:a{1,100}){1,100}c"])
+def test_a_search_that_explodes_ends_and_says_why(pattern: str) -> None:
+    with pytest.raises(Undeliverable, match="took longer than") as raised:
+        patterns.search(patterns.compiled(pattern), "a" * 5000 + "b", 0)
+    assert raised.value.code == "regex-timeout"
 
 
 def test_a_pattern_may_be_as_long_as_the_limit() -> None:

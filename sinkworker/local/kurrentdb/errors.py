@@ -54,6 +54,12 @@ READ_FORWARDS_FROM_END = Status(Code.UNKNOWN, "Unexpected ReadStreamResult: Erro
 INVALID_POSITION_IN_READ = Status(Code.UNKNOWN, "Unexpected ReadAllResult: InvalidPosition")
 
 
+def filter_too_slow(expression: str, name: str) -> CallFailed:
+    """A filter's regular expression does not come to an end. A real server knows no such bound."""
+    message = f"The filter's regular expression '{expression}' takes too long on '{name}'"
+    return CallFailed(Status(Code.INVALID_ARGUMENT, message))
+
+
 def required_argument(name: str, type_name: str) -> CallFailed:
     """A request lacks a part that every client sends."""
     message = f" `{name}` is a required argument of type {type_name}"

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 import regex
 from kurrentdbclient.protos.v1 import streams_pb2
 
-from sinkworker.local.kurrentdb.errors import HANDLER_FAILED, CallFailed
+from sinkworker.local.kurrentdb.errors import HANDLER_FAILED, CallFailed, filter_too_slow
 
 # Verdicts are remembered by event type or stream number; a filter over more of them than this starts over.
 MAX_REMEMBERED = 100_000
+
+TIMEOUT_S = 0.1
+"""For one search. A real server knows none, and is busy for as long as it takes; this one has a single thread."""
 
 
 @dataclass
@@ -49,4 +52,11 @@ def _contains_match_of(expression: str) -> Callable[[str], bool]:
         pattern = regex.compile(expression)
     except (regex.error, RecursionError) as exc:
         raise CallFailed(HANDLER_FAILED) from exc
-    return lambda name: pattern.search(name) is not None
+
+    def accepts(name: str) -> bool:
+        try:
+            return pattern.search(name, timeout=TIMEOUT_S) is not None
+        except TimeoutError as exc:
+            raise filter_too_slow(expression, name) from exc
+
+    return accepts

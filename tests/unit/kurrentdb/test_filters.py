@@ -64,3 +64,9 @@ def test_what_is_remembered_is_bounded() -> None:
     passing = [name for name in range(MAX_REMEMBERED + 10) if filtered.admits(str(name), str)]
     assert passing == [7]
     assert len(filtered._verdicts) <= MAX_REMEMBERED
+
+
+def test_an_expression_that_does_not_come_to_an_end_fails_the_call() -> None:
+    filtered = parse_filter(FilterOptions(event_type=Expression(regex="^(a|aa)+$")))
+    with pytest.raises(CallFailed, match="takes too long on 'aaa"):
+        admitted(filtered, "a" * 60 + "b")
