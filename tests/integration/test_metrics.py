@@ -45,6 +45,7 @@ def scrape(system: System) -> Iterator[Scrape]:
     server.join(10)
 
 
+@pytest.mark.check("A58")
 def test_a_connectors_metrics_count_every_record_of_every_worker(system: System, scrape: Scrape) -> None:
     flow = system.flow()
     flow.append(300)

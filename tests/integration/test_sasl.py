@@ -74,6 +74,7 @@ def refused(flow: Flow, code: str = "kafka-authentication") -> str:
     return error.message
 
 
+@pytest.mark.check("A54")
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_right_password_delivers(system: System, kafka: ApacheKafka, protocol: str, mechanism: str) -> None:
@@ -172,6 +173,7 @@ def without_token(system: System, role: str) -> Iterator[None]:
         process.destroy()
 
 
+@pytest.mark.check("A57")
 def test_no_secret_is_anywhere_in_plain_text(system: System, kafka: ApacheKafka, folder: Path) -> None:
     """After a whole life: created, refused, corrected, delivering, listed, read, stopped, deleted; all at DEBUG."""
     port, flower_port = free_port(), free_port()

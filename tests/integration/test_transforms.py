@@ -31,6 +31,7 @@ def failing_at(number: int, how: str) -> dict[str, str]:
     return function(f"function transform(record) {{\n  if (record.value.number === {number}) {{ {how} }}\n}}")
 
 
+@pytest.mark.check("A43")
 def test_records_arrive_transformed_in_order_and_others_as_they_were(system: System) -> None:
     """A43"""
     flow = Flow(system, system.topic())
@@ -58,6 +59,7 @@ def test_records_arrive_transformed_in_order_and_others_as_they_were(system: Sys
         }.items() <= message.headers.items()
 
 
+@pytest.mark.check("A44")
 @pytest.mark.parametrize(
     ("how", "says"),
     [

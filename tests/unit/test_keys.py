@@ -30,6 +30,7 @@ BOTH = {"key1": "regionA", "key2": "zone1"}
 DATA = r"^(.*)_data$"
 
 
+@pytest.mark.check("A40")
 @pytest.mark.parametrize(
     ("number", "source", "expression", "stream", "metadata", "expected"),
     [
@@ -61,6 +62,7 @@ def test_the_documented_examples(
     assert key(source, expression, stream, metadata) == expected
 
 
+@pytest.mark.check("A40")
 def test_an_expression_that_is_none_is_refused() -> None:
     """A40, example 9"""
     with pytest.raises(InvalidSettings) as raised:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sinkworker.ledger.contract import Survey, Watermark
@@ -27,6 +28,7 @@ def parsed(*measured: Measured) -> dict[str, dict[tuple[str, str], float]]:
     }
 
 
+@pytest.mark.check("A58")
 def test_the_documented_series_have_their_exact_names_and_types() -> None:
     lines = exposition.text([Measured("loans", {})]).splitlines()
     types = dict(line.split(" ")[2:] for line in lines if line.startswith("# TYPE "))

@@ -139,6 +139,7 @@ def test_unknown_and_unused_keys_change_nothing() -> None:
     assert given(**{"_topic": "x", "resilience:enabled": "true", "subscription:nodeAffinity": "any"}) == given()
 
 
+@pytest.mark.check("A54")
 @pytest.mark.parametrize("protocol", ["saslPlaintext", "SASLSSL"])
 @pytest.mark.parametrize(
     ("mechanism", "option"),
