@@ -22,6 +22,8 @@ TIMEOUT_S = 0.1
 """For one search. Nested repetitions take exponential time; a sane pattern takes microseconds."""
 
 _REPETITION = re.compile(r"\{(\d+)")
+_LAID_OUT = re.compile(r"\(\?[\w+-]*x")
+"""The option with which blanks and comments may stand between a group and its count."""
 
 _QUOTED_GROUP = re.compile(r"\(\?'(\w+)'")
 _NAMED_REFERENCE = re.compile(r"\\k(?:<(\w+)>|'(\w+)')")
@@ -58,7 +60,7 @@ def check_size(pattern: str) -> None:
         at = repetition.end()
         count = min(int(repetition[1]), MOST_REPEATED)
         before = pattern[: repetition.start()].rstrip()
-        of_group = before.endswith(")") or "#" in before  # which may be a comment between the group and its count
+        of_group = before.endswith(")") or ("#" in before and _LAID_OUT.search(pattern))
         size = size * max(count, 1) if of_group else size + count
         if size > MOST_REPEATED:
             raise dialect.Unsupported(f"its repetitions come to more than {MOST_REPEATED} characters")

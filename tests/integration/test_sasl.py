@@ -173,6 +173,7 @@ def without_token(system: System, role: str) -> Iterator[None]:
         process.destroy()
 
 
+@pytest.mark.check("A54")  # its connector is created over HTTP, and delivers with SCRAM-SHA-256 over TLS
 @pytest.mark.check("A57")
 def test_no_secret_is_anywhere_in_plain_text(system: System, kafka: ApacheKafka, folder: Path) -> None:
     """After a whole life: created, refused, corrected, delivering, listed, read, stopped, deleted; all at DEBUG."""

@@ -180,6 +180,7 @@ def test_what_would_fill_the_memory_is_refused_before_it_is_compiled(pattern: st
         "^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$",
         r"^(?:\d{1,3}\.){3}\d{1,3}$",
         r"(\w{1,100000})-",
+        r"^#(\d{100})#(\w{100})-(\d{100})",
         r"^(order|loan)_(\d{4})-(\d{2})-(\d{2})_v(\d+){2}$",
         "a{1000}",
     ],
