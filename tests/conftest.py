@@ -16,7 +16,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: takes a minute or more; runs with --long only")
-    config.addinivalue_line("markers", "check(number): an acceptance check of the contract, such as A28")
     config.addinivalue_line("markers", "chaos: random faults from a seed, for as long as --minutes says")
     config.addinivalue_line("markers", "check(number, ...): proves these acceptance checks, alone or with others")
 
