@@ -100,35 +100,3 @@ def test_a_running_connector_keeps_its_settings_until_it_is_started_again(
     assert sorted(delivered[flow.topic]) == sorted(str(event.id) for event in before)
     assert sorted(delivered[new]) == sorted(str(event.id) for event in after[20:])
     command(api, flow, "stop")
-
-
-@pytest.mark.long
-@pytest.mark.check("A59")
-def test_after_a_restart_what_ran_and_what_failed_return_and_what_was_stopped_does_not(
-    api: httpx.Client, system: System, flow: Flow
-) -> None:
-    running, failed, stopped = flow, Flow(system, "no-such-topic"), Flow(system, system.topic())
-    failed.create()
-    stopped.create()
-    for each in (running, failed, stopped):
-        command(api, each, "start")
-    reaches(api, running, "RUNNING")
-    reaches(api, stopped, "RUNNING")
-    reaches(api, failed, "STOPPED")
-    first = listed(api, failed)
-    assert first["errorDetails"]["code"] == "topic-missing"
-    command(api, stopped, "stop")
-    reaches(api, stopped, "STOPPED")
-    idle = listed(api, stopped)
-    scheduler = system.roles["scheduler"]
-    assert scheduler.stop() == 0
-    scheduler.start()
-    eventually(lambda: listed(api, failed)["updateTime"] > first["updateTime"])
-    reaches(api, failed, "STOPPED")
-    assert listed(api, failed)["errorDetails"]["code"] == "topic-missing"
-    running.append(20)
-    assert running.delivered().holds
-    assert listed(api, running)["state"] == "CONNECTOR_STATE_RUNNING"
-    assert listed(api, stopped) == idle
-    for each in (running, failed):
-        command(api, each, "stop")
