@@ -146,10 +146,16 @@ class LaneProducer:
         `at_once`: nothing will follow what was sent, so that it need not linger for company. Then it returns early
         only when all is reported.
         """
-        if at_once:
-            self._producer.flush(timeout_s)  # which overrides `linger.ms`
-        else:
-            self._producer.poll(timeout_s)
+        try:
+            if at_once:
+                self._producer.flush(timeout_s)  # which overrides `linger.ms`
+            else:
+                self._producer.poll(timeout_s)
+        except KafkaException as exc:
+            if not exc.args[0].fatal():
+                raise
+            # The client library raises what is fatal, before it reports the record that it is about.
+            self.trouble = exc.args[0]
 
     def abandon(self) -> None:
         """Purge what was not confirmed and close: a purged producer's sequence has a gap (R5)."""
@@ -160,11 +166,11 @@ class LaneProducer:
         """Close after all is confirmed; what is not by then is purged."""
         deadline = time.monotonic() + timeout_s
         while len(self._producer) and time.monotonic() < deadline:
-            self._producer.poll(CLOSE_POLL_S)
+            self.poll(CLOSE_POLL_S)
         self.abandon()
 
     def _close(self) -> None:
-        self._producer.poll(0)
+        self.poll(0)
         # A purge of what was in flight breaks the gapless guarantee: librdkafka closes, and then reports that.
         with contextlib.suppress(KafkaException):
             self._producer.close()

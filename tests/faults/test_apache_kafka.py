@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from kurrentdbclient import NewEvent, StreamState
 
+from sinkworker.connectors.lifecycle import Failure, State
 from tests.apache_kafka import ApacheKafka, running
 from tests.faults.conftest import RECORDS
 from tests.faults.midflow import outcome
@@ -48,6 +50,33 @@ def test_a_broker_that_is_restarted_in_order_loses_nothing(kafka: ApacheKafka, f
     kafka.stop()
     kafka.start()
     outcome(flow)
+
+
+def test_a_record_that_the_broker_refuses_stops_the_connector_with_its_name(system: System) -> None:
+    """What the client library lets pass is the broker's to refuse, in the middle of a sequence (R7)."""
+    flow = Flow(system, system.topic(partitions=2, config={"max.message.bytes": "3000"}))
+    flow.create(**{"compression:type": "none"})
+    large = append_after(flow, 150, b"x" * 5000)
+    flow.append(150)
+    flow.start()
+    error = stopped(flow)
+    assert error.code == "MSG_SIZE_TOO_LARGE"
+    assert large in error.message
+
+
+def stopped(flow: Flow) -> Failure:
+    """Why the connector stopped, once it has."""
+    eventually(lambda: flow.connector.error is not None and flow.connector.state is State.STOPPED, within_s=40)
+    assert flow.connector.error is not None
+    return flow.connector.error
+
+
+def append_after(flow: Flow, count: int, data: bytes) -> str:
+    """Append so many of the usual records, and one of that data; its id."""
+    flow.append(count)
+    event = NewEvent(type="Scanned", data=data, content_type="application/octet-stream")
+    flow.system.client.append_to_stream(f"{flow.prefix}-0", current_version=StreamState.ANY, events=[event])
+    return str(event.id)
 
 
 @pytest.mark.long
