@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sinkworker.connectors.settings import FilterType, SinkSettings, is_sensitive
+from sinkworker.connectors.settings import ErrorPolicy, FilterType, SinkSettings, is_sensitive
 
 MASK = "*****"
 Value: TypeAlias = str | int | bool | None
@@ -49,6 +49,8 @@ def settings_rows(given: Mapping[str, str], settings: SinkSettings, deployment_s
         Row("format", settings.format),
         *(Row(f"defaultHeaders:{name}", value) for name, value in settings.default_headers.items()),
         Row("lanes:count", settings.lanes, "" if settings.lanes else "one for each partition, at most 64"),
+        Row("errors:policy", ErrorPolicy.STOP if settings.dead_letter_topic is None else ErrorPolicy.DEAD_LETTER),
+        Row("errors:deadLetterTopic", settings.dead_letter_topic),
     ]
     return [row for row in rows if row.value != "" and (row.value is not None or row.note)]
 

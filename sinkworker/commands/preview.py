@@ -9,14 +9,14 @@ import contextlib
 from base64 import b64encode
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from sinkworker.bell import SocketBell
 from sinkworker.commands.tables import visible
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.database import Database, NoBoundary
 from sinkworker.delivery.outlet import Outlets
-from sinkworker.delivery.producer import Outgoing
+from sinkworker.delivery.producer import Outgoing, Unfit
 from sinkworker.errors import Invalid
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
@@ -43,17 +43,28 @@ class Subject:
     """Of the topic; None where nobody said, and messages show no partition."""
 
 
-def messages(database: Database, reader: Reader, subject: Subject, start: From) -> Generator[Outgoing]:
+class Dead(NamedTuple):
+    """A message for the dead-letter topic."""
+
+    topic: str
+    message: Outgoing
+
+
+Shown: TypeAlias = Outgoing | Dead
+
+
+def messages(database: Database, reader: Reader, subject: Subject, start: From) -> Generator[Shown]:
     """The messages, in the order of the log, up to its end; with FromNow those of what is appended, without an end.
 
-    Raises Undeliverable for the record at which the connector would stop (P5), Invalid for a position that the log
-    does not have, and what `Database` raises.
+    A record that has no message is shown as its dead letter, where the settings have a topic for them; only Kafka
+    knows which it refuses. Raises Undeliverable for the record at which the connector would stop (P5), Invalid for a
+    position that the log does not have, and what `Database` raises.
     """
     settings = subject.settings
     layout = generations.layout(settings, subject.partitions or 1)
     wanted = server_filter(settings.filter)
     after, discard_to = _place(database, wanted, start)
-    router = Router(settings.key, layout, discard_to)
+    router = Router(settings.key, layout, discard_to, dead_letters=settings.dead_letter_topic is not None)
     with contextlib.ExitStack() as stack:
         outlets = Outlets(lambda _id, _settings: settings, 1, "", 1.0)
         stack.callback(outlets.close)
@@ -68,7 +79,14 @@ def messages(database: Database, reader: Reader, subject: Subject, start: From) 
             for item in items:
                 if isinstance(item, Record):
                     if router.lane_of(item) is not None:
-                        yield from outlet.messages(_batch(item), layout)
+                        batch = _batch(item)
+                        for message in outlet.messages(batch, layout):
+                            if isinstance(message, Unfit):
+                                assert settings.dead_letter_topic is not None
+                                letter = outlet.letter(batch, message.origin, message.reason)
+                                yield Dead(settings.dead_letter_topic, letter)
+                            else:
+                                yield message
                 elif item.caught_up and not isinstance(start, FromNow):
                     return
             if not items:
@@ -87,11 +105,12 @@ def start_of(text: str) -> From:
     return FromPosition(Position(int(text))) if int(text) else FromBeginning()
 
 
-def as_object(message: Outgoing, subject: Subject) -> dict[str, Any]:
+def as_object(shown: Shown, subject: Subject) -> dict[str, Any]:
     """The message for a script: bytes as text, or in base64 where they are no UTF-8."""
+    topic, message = _addressed(shown, subject)
     return {
-        "topic": subject.settings.topic,
-        **({} if subject.partitions is None else {"partition": message.partition}),
+        "topic": topic,
+        **({"partition": message.partition} if _has_partition(shown, subject) else {}),
         **_bytes("key", message.key),
         "headers": {name: value.decode(errors="backslashreplace") for name, value in message.headers},
         **_bytes("value", message.value),
@@ -99,12 +118,13 @@ def as_object(message: Outgoing, subject: Subject) -> dict[str, Any]:
     }
 
 
-def as_block(message: Outgoing, subject: Subject, number: int) -> str:
+def as_block(shown: Shown, subject: Subject, number: int) -> str:
     """The message for a person."""
-    found = as_object(message, subject)
-    partition = "" if subject.partitions is None else f", partition {message.partition}"
+    found = as_object(shown, subject)
+    topic, message = _addressed(shown, subject)
+    partition = f", partition {message.partition}" if _has_partition(shown, subject) else ""
     lines = [
-        f"--- {number}: topic {subject.settings.topic}{partition}",
+        f"--- {number}: topic {topic}{partition}",
         f"record   {message.type} of {message.stream} at position {message.position}",
         f"key      {'(none)' if message.key is None else _shown(found, 'key')}",
     ]
@@ -114,6 +134,15 @@ def as_block(message: Outgoing, subject: Subject, number: int) -> str:
     ]
     lines.append(f"value    {_shown(found, 'value')}")
     return visible("\n".join(lines))
+
+
+def _addressed(shown: Shown, subject: Subject) -> tuple[str, Outgoing]:
+    return (shown.topic, shown.message) if isinstance(shown, Dead) else (subject.settings.topic, shown)
+
+
+def _has_partition(shown: Shown, subject: Subject) -> bool:
+    """`partitions` says nothing of the dead-letter topic."""
+    return subject.partitions is not None and not isinstance(shown, Dead)
 
 
 def _place(database: Database, wanted: ServerFilter, start: From) -> tuple[Cursor, Cursor]:

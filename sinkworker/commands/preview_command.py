@@ -44,7 +44,8 @@ def preview(
 
     Reads KURRENTDB_URI through the body's filter, and makes messages as the workers do: key, headers and value are
     exactly theirs, but for esdb-request-id and esdb-request-date, which are new each time. Neither Kafka nor Redis is
-    asked, nothing is written. A record that would stop the connector ends the preview with the reason.
+    asked, nothing is written. A record that would stop the connector ends the preview with the reason; one that would
+    be a dead letter is shown as that.
 
     \b
     Examples:

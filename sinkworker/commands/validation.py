@@ -45,6 +45,8 @@ KNOWN = (
     "resilience:messageSendMaxRetries",
     "logging:enabled",
     "lanes:count",
+    "errors:policy",
+    "errors:deadLetterTopic",
 )
 """The keys that mean something here."""
 

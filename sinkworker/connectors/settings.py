@@ -82,6 +82,13 @@ class Format(StrEnum):
     """A CloudEvent in binary mode: the same value, and headers beside the usual ones."""
 
 
+class ErrorPolicy(StrEnum):
+    """Our addition: what becomes of a record that can never be delivered (P5)."""
+
+    STOP = "stop"
+    DEAD_LETTER = "deadLetter"
+
+
 class InitialPosition(StrEnum):
     LATEST = "latest"
     EARLIEST = "earliest"
@@ -187,6 +194,8 @@ class SinkSettings:
     """Our addition `format`."""
     trace_context: bool = False
     """Our addition `headers:traceContext`: whether the trace of an event goes on in headers of its message."""
+    dead_letter_topic: str | None = None
+    """Our addition: where records go that can never be delivered. None: they stop the connector."""
 
     def servers(self, deployment: str | None = None) -> str:
         """The brokers to connect to, where `deployment` names those of connectors that name none."""
@@ -282,6 +291,7 @@ def parse(settings: Mapping[str, str]) -> SinkSettings:
         lanes=reader.integer("lanes:count", 0, 1, 1024) or None,
         format=reader.one_of("format", {each: each for each in Format}, Format.RAW),
         trace_context=reader.boolean("headers:traceContext", False),
+        dead_letter_topic=reader.dead_letter_topic(),
     )
     if reader.violations:
         raise InvalidSettings(reader.violations)
@@ -344,6 +354,18 @@ class _Reader:
         if not value:
             self.fault("topic", "is required: the Kafka topic to deliver to")
         return value
+
+    def dead_letter_topic(self) -> str | None:
+        policy = self.one_of("errors:policy", {each: each for each in ErrorPolicy}, ErrorPolicy.STOP)
+        key = "errors:deadLetterTopic"
+        topic = self.text(key, check=_topic_fault)
+        if policy is ErrorPolicy.STOP:
+            return None
+        if not topic:
+            self.fault(key, "is required when errors:policy is deadLetter: the Kafka topic for what is undeliverable")
+        elif topic == self.text("topic"):
+            self.fault(key, "must be another topic than `topic`")
+        return topic
 
     def default_headers(self) -> dict[str, str]:
         prefix = "defaultheaders:"

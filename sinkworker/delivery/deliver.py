@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from sinkworker.crashpoints import CrashPoint, reach
-from sinkworker.delivery.producer import LaneProducer, Outgoing
+from sinkworker.delivery.producer import LaneProducer, Origin, Outgoing, Refusal, Unfit
 from sinkworker.delivery.window import InFlight, Window
 from sinkworker.errors import (
     Full,
@@ -47,6 +47,16 @@ LONGEST_BACK_OFF_MS = 5_000
 """Also how long records may wait that Kafka would take again: the first lane that delivers wakes the others."""
 
 
+class Aside(Protocol):
+    """Where a connector's dead letters go."""
+
+    topic: str
+
+    @property
+    def producer(self) -> LaneProducer:
+        """The long-lived producer for them; a new one after the outlet's `discard`."""
+
+
 class Outlet(Protocol):
     """Where a connector's records go: its settings made ready for producing, and the producer that goes with them."""
 
@@ -58,11 +68,23 @@ class Outlet(Protocol):
     def producer(self) -> LaneProducer:
         """The long-lived producer; a new one after `discard`."""
 
-    def discard(self) -> None:
-        """Purge and close the producer (R5)."""
+    @property
+    def dead_letters(self) -> Aside | None:
+        """None where a record that can never be delivered stops the connector."""
 
-    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing]:
-        """The batch's records as Kafka messages, in order. Raises Undeliverable for one that cannot be built."""
+    def discard(self) -> None:
+        """Purge and close all producers (R5)."""
+
+    def discard_refused(self) -> None:
+        """Purge and close only the producer of records, after it met a refusal."""
+
+    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
+        """The batch's records as Kafka messages, in order. One that cannot be built is Unfit, or raises Undeliverable
+        where there are no dead letters.
+        """
+
+    def letter(self, batch: Batch, origin: Origin, reason: Undeliverable) -> Outgoing:
+        """That record of the batch as a dead letter, once the producer for them has been made."""
 
 
 class _LetGo(Exception):
@@ -154,14 +176,18 @@ class Delivery:
         stopping: Callable[[], bool] = lambda: False,
         fields: Mapping[str, object] = MappingProxyType({}),
         acknowledged: Callable[[InFlight], None] = lambda _: None,
+        put_aside: Callable[[Undeliverable, str], None] = lambda _reason, _topic: None,
     ) -> None:
-        """`fields` are those of its log lines; `acknowledged` is told of every batch that is."""
+        """`fields` are those of its log lines; `acknowledged` is told of every batch that is, `put_aside` of every
+        record that was confirmed by the dead-letter topic.
+        """
         self._ledger = ledger
         self._outlet_for = outlet
         self._bounds = bounds
         self._stopping = stopping
         self._fields = fields
         self._acknowledged = acknowledged
+        self._put_aside = put_aside
         self._lanes: dict[LaneNumber, _HeldLane] = {}
         self._outlet: Outlet | None = None
         self.done = Delivered()
@@ -325,22 +351,79 @@ class Delivery:
             for message in outlet.messages(flight.batch, held.granted.layout):
                 if time.monotonic() - held.contact > self._bounds.lease_s / 3:
                     self._poll(outlet)  # R5: making the message took long, so see first whether the lane is still ours
+                if isinstance(message, Unfit):
+                    self._bury(outlet, held, flight, message.origin, message.reason)
+                    continue
                 if flight.first_position is None:
                     flight.first_position = message.position
                 # R6: until one record is confirmed on a partition, no other of this producer may be on its way there.
                 alone = self._careful or not producer.primed(message.partition)
-                while not producer.send(flight, message):
-                    self._poll(outlet)
+                try:
+                    while not producer.send(flight, message):
+                        self._poll(outlet)
+                    if alone:
+                        while flight.outstanding:
+                            self._poll(outlet, at_once=True)
+                except _Refused:
+                    reason = self._guilt(outlet)
+                    if reason is None:
+                        raise
+                    # It went alone: everything before it is confirmed, so that delivery goes on behind it.
+                    outlet.discard_refused()
+                    flight.outstanding = 0
+                    self._bury(outlet, held, flight, message.origin, reason)
+                    producer = outlet.producer
+                    self._confirmations = 0
+                    continue
                 flight.produced += 1
                 flight.created_s.append(message.created_s)
-                if alone:
-                    while flight.outstanding:
-                        self._poll(outlet, at_once=True)
         except Undeliverable as exc:
             self._settle(outlet)
             self._condemn(held, exc)
             raise
         flight.complete = True
+
+    def _guilt(self, outlet: Outlet) -> Undeliverable | None:
+        """Why the record that was refused is a dead letter; None where it is none, or has not gone alone yet (R7)."""
+        refusal = outlet.producer.refusal
+        if refusal is None or outlet.dead_letters is None or not (self._careful and refusal.blames_record):
+            return None
+        return _undeliverable(refusal)
+
+    def _bury(self, outlet: Outlet, held: _HeldLane, flight: InFlight, origin: Origin, reason: Undeliverable) -> None:
+        """Send the record to the dead-letter topic and await its confirmation: what is confirmed neither there nor in
+        its own topic is not acknowledged (P1).
+
+        Raises Undeliverable, which names both reasons, where that topic does not take it for good (P5).
+        """
+        aside = outlet.dead_letters
+        assert aside is not None
+        self._keep_claims(outlet, after_s=0.0)  # a topic takes a while to be described, if it is there at all
+        try:
+            producer = aside.producer
+            refusal = self._send_aside(producer, flight, outlet, outlet.letter(flight.batch, origin, reason))
+        except Misconfigured as exc:
+            raise _unburied(reason, aside.topic, str(exc)) from exc
+        if refusal is not None and refusal.permanent:
+            raise _unburied(reason, aside.topic, f"{refusal.error.str()} ({refusal.error.name()}).")
+        if refusal is not None:
+            raise _LetGo(Transient(str(refusal), code=refusal.error.name()), self._back_off_ms())
+        self._put_aside(reason, aside.topic)
+
+    def _send_aside(self, producer: LaneProducer, flight: InFlight, outlet: Outlet, letter: Outgoing) -> Refusal | None:
+        """Await the dead letter's confirmation, or answer its refusal; one is on its way at a time (R6)."""
+        # Not of the batch's own count: what is awaited of the other producer is told apart from this.
+        pending = InFlight(flight.batch)
+        begun, sent = time.monotonic(), False
+        while not sent or pending.outstanding:
+            sent = sent or producer.send(pending, letter)
+            producer.poll(POLL_S, at_once=True)
+            if producer.refusal is not None:
+                return producer.refusal
+            if pending.outstanding:
+                self._check_silence(producer, time.monotonic() - begun)
+            self._keep_claims(outlet, after_s=self._bounds.lease_s / 3)
+        return None
 
     def _settle(self, outlet: Outlet) -> None:
         """Deliver and acknowledge what precedes a record that cannot be built: everything before it counts (P5)."""
@@ -367,9 +450,14 @@ class Delivery:
             self._progress_at = now
             self._complained = False
         else:
-            self._check_silence(outlet, now - self._progress_at)
+            self._check_silence(producer, now - self._progress_at)
+        self._keep_claims(outlet, after_s=self._bounds.lease_s / 3)
+
+    def _keep_claims(self, outlet: Outlet, *, after_s: float) -> None:
+        """Renew the claims that have not been for so long."""
+        now = time.monotonic()
         for held in self._lanes.values():
-            if now - held.contact > self._bounds.lease_s / 3:
+            if now - held.contact > after_s:
                 self._renew(outlet, held)
 
     def _awaits_kafka(self) -> bool:
@@ -393,10 +481,10 @@ class Delivery:
             raise _LetGo(exc, FIRST_BACK_OFF_MS) from exc
         outlet.producer.poll(LEDGER_RETRY_S)
 
-    def _check_silence(self, outlet: Outlet, silent_s: float) -> None:
-        trouble = outlet.producer.trouble
+    def _check_silence(self, producer: LaneProducer, silent_s: float) -> None:
+        trouble = producer.trouble
         cause = f" ({trouble.str()})" if trouble is not None else ""
-        if outlet.producer.shut_out and silent_s > self._bounds.lease_s / 3:
+        if producer.shut_out and silent_s > self._bounds.lease_s / 3:
             raise Misconfigured(
                 f"Kafka refuses the connection{cause}.",
                 hint="Check the connector's `authentication:` settings.",
@@ -421,14 +509,16 @@ class Delivery:
         refusal = outlet.producer.refusal
         assert refusal is not None
         if self._careful and refusal.permanent:
-            reason = Undeliverable(str(refusal), code=refusal.error.name())
+            reason = _undeliverable(refusal)
             self._condemn(self._lanes[refusal.lane], reason)
             raise reason
         self._tries += 1
         if self._tries > NO_PROGRESS_TRIES:
             raise _LetGo(Transient(str(refusal), code=refusal.error.name()), self._back_off_ms())
         fields = {**self._fields, "lane": refusal.lane}
-        log.warning("%s The records in flight are sent again one by one.", refusal, extra=fields)
+        # Of dead letters the worker says what there is to say: there may be many.
+        level = logging.DEBUG if outlet.dead_letters is not None and refusal.blames_record else logging.WARNING
+        log.log(level, "%s The records in flight are sent again one by one.", refusal, extra=fields)
         outlet.discard()
         self._confirmations = 0
         self._careful = True
@@ -436,6 +526,17 @@ class Delivery:
             held.window = Window(1)
             held.handed = 0
             held.drained = False
+
+
+def _undeliverable(refusal: Refusal) -> Undeliverable:
+    return Undeliverable(str(refusal), code=refusal.error.name())
+
+
+def _unburied(reason: Undeliverable, topic: str, trouble: str) -> Undeliverable:
+    return Undeliverable(
+        f"{reason.message} The dead-letter topic {topic!r} does not take it either: {trouble}",
+        code="dead-letter-refused",
+    )
 
 
 def _as_json(reason: SinkworkerError) -> str:

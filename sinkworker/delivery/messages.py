@@ -9,15 +9,15 @@ from sinkworker.connectors import jsonpath
 from sinkworker.connectors.settings import FilterType, SinkSettings
 from sinkworker.delivery import transformed
 from sinkworker.delivery.headers import HeaderBuilder, RecordedEvent, now
-from sinkworker.delivery.producer import Outgoing
+from sinkworker.delivery.producer import Origin, Outgoing, Unfit
 from sinkworker.delivery.shape import record_object
 from sinkworker.errors import SinkworkerError, Undeliverable
 from sinkworker.keys import KeyExtractor, placement
 from sinkworker.model import TICKS_PER_SECOND, Layout
-from sinkworker.transform.transformer import Transformer
+from sinkworker.transform.transformer import UNUSABLE, Transformer
 
 _Origin: TypeAlias = tuple[str, str, str, int]
-"""Id, stream, type and position of a record as it came: what it is called by, whatever a transformation makes of it."""
+"""`Origin` as a plain tuple, since one is made for every record."""
 
 
 class MessageBuilder:
@@ -36,50 +36,81 @@ class MessageBuilder:
         by_content = settings.filter.type is FilterType.JSON_PATH
         self._query = jsonpath.Query(settings.filter.expression) if by_content else None
         self._transformer = None if settings.transform is None else Transformer(settings.transform, timed)
+        self._dead_letters = settings.dead_letter_topic is not None
 
     def close(self) -> None:
         """End the process that runs a transformation."""
         if self._transformer is not None:
             self._transformer.close()
 
-    def messages(self, events: Iterable[RecordedEvent], layout: Layout) -> Iterator[Outgoing]:
+    def messages(self, events: Iterable[RecordedEvent], layout: Layout) -> Iterator[Outgoing | Unfit]:
         """The events that a filter by content lets through, in order; values that nothing transformed are byte-exact.
 
-        Raises, once what precedes it is answered, Undeliverable for one that cannot be built. Raises Transient or
-        Misconfigured where a transformation cannot be run.
+        One that cannot be built is answered as Unfit where the settings have a dead-letter topic; else Undeliverable
+        is raised, once what precedes it is answered. Raises Transient or Misconfigured where a transformation cannot
+        be run.
         """
         date = now()
-        if self._query is not None:
-            events = _selected(events, self._query)
+        selected = events if self._query is None else self._selected(events, self._query)
         if self._transformer is not None:
-            yield from self._transformed(self._transformer, events, layout, date)
+            yield from self._transformed(self._transformer, selected, layout, date)
             return
-        for event in events:
-            origin = _origin(event)
+        for event in selected:
+            if isinstance(event, Unfit):
+                yield event
+                continue
+            origin = origin_of(event)
+            message: Outgoing | Unfit
             try:
                 message = self._message(event, origin, layout, date)
             except Exception as exc:
-                raise _blamed(origin, exc) from exc
+                message = self._unfit(origin, exc)
             yield message
 
     def _transformed(
-        self, transformer: Transformer, events: Iterable[RecordedEvent], layout: Layout, date: bytes
-    ) -> Iterator[Outgoing]:
+        self, transformer: Transformer, events: Iterable[RecordedEvent | Unfit], layout: Layout, date: bytes
+    ) -> Iterator[Outgoing | Unfit]:
         ready, trouble = _ahead(events)
-        subjects = [transformed.subject_of(event) for event in ready]
-        outcomes = transformer.outcomes([subject for subject in subjects if subject is not None])
+        subjects = [None if isinstance(event, Unfit) else transformed.subject_of(event) for event in ready]
+        asked = [subject for subject in subjects if subject is not None]
+        outcomes, answered = transformer.outcomes(asked), 0
         for event, subject in zip(ready, subjects, strict=True):
-            origin = _origin(event)
+            if isinstance(event, Unfit):
+                yield event
+                continue
+            origin = origin_of(event)
+            message: Outgoing | Unfit
             try:
                 schema_type = None
-                if subject is not None and (outcome := next(outcomes)) is not None:
-                    schema_type = transformed.apply(event, subject, outcome)
+                if subject is not None:
+                    answered += 1
+                    if (outcome := next(outcomes)) is not None:
+                        schema_type = transformed.apply(event, subject, outcome)
                 message = self._message(event, origin, layout, date, schema_type)
             except Exception as exc:
-                raise _blamed(origin, exc) from exc
+                message = self._unfit(origin, exc)
+                outcomes = transformer.outcomes(asked[answered:])  # one that raised answers nothing more
             yield message
         if trouble is not None:
             raise trouble
+
+    def _unfit(self, origin: _Origin, exc: Exception) -> Unfit:
+        """The record to be put aside for that reason. Raises what stops the connector instead."""
+        reason = _blamed(origin, exc)
+        if self._dead_letters and isinstance(reason, Undeliverable) and reason.code != UNUSABLE:
+            return Unfit(Origin(*origin), reason)
+        raise reason from exc
+
+    def _selected(self, events: Iterable[RecordedEvent], query: jsonpath.Query) -> Iterator[RecordedEvent | Unfit]:
+        for event in events:
+            try:
+                document = record_object(event)
+                selected = document is not None and query.selects(document)
+            except Exception as exc:
+                yield self._unfit(origin_of(event), exc)
+                continue
+            if selected:
+                yield event
 
     def _message(
         self, event: RecordedEvent, origin: _Origin, layout: Layout, date: bytes, schema_type: bytes | None = None
@@ -98,7 +129,8 @@ class MessageBuilder:
         )
 
 
-def _origin(event: RecordedEvent) -> _Origin:
+def origin_of(event: RecordedEvent) -> _Origin:
+    """What an event is called by, as it came from the database."""
     return (
         event.id.string,
         event.stream_identifier.stream_name.decode(),
@@ -107,20 +139,9 @@ def _origin(event: RecordedEvent) -> _Origin:
     )
 
 
-def _selected(events: Iterable[RecordedEvent], query: jsonpath.Query) -> Iterator[RecordedEvent]:
-    for event in events:
-        try:
-            document = record_object(event)
-            selected = document is not None and query.selects(document)
-        except Exception as exc:
-            raise _blamed(_origin(event), exc) from exc
-        if selected:
-            yield event
-
-
-def _ahead(events: Iterable[RecordedEvent]) -> tuple[list[RecordedEvent], Undeliverable | None]:
+def _ahead(events: Iterable[RecordedEvent | Unfit]) -> tuple[list[RecordedEvent | Unfit], Undeliverable | None]:
     """All of them at once, or those before the one that is undeliverable, with that error."""
-    ready: list[RecordedEvent] = []
+    ready: list[RecordedEvent | Unfit] = []
     try:
         for event in events:
             ready.append(event)  # noqa: PERF402 (`list` would lose what precedes the error)

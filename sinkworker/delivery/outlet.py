@@ -12,9 +12,10 @@ from google.protobuf.message import DecodeError
 from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker.connectors.settings import SinkSettings
-from sinkworker.delivery.messages import MessageBuilder
-from sinkworker.delivery.producer import LaneProducer, Outgoing
-from sinkworker.errors import KafkaUnavailable, Misconfigured
+from sinkworker.delivery.dead_letters import DeadLetters
+from sinkworker.delivery.messages import MessageBuilder, origin_of
+from sinkworker.delivery.producer import LaneProducer, Origin, Outgoing, Unfit
+from sinkworker.errors import KafkaUnavailable, Misconfigured, Undeliverable
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
 from sinkworker.model import Layout, SettingsId
@@ -51,42 +52,63 @@ class KafkaOutlet:
         self._answer_timeout_s = answer_timeout_s
         self._away: KafkaUnavailable | None = None
         self._away_until_s = 0.0
+        self._known: Topic | None = None
+        """The topic as the last producer's began, until that is purged for another reason than a dead letter."""
+        aside = settings.dead_letter_topic
+        self.dead_letters = (
+            None if aside is None else DeadLetters(connector_id, settings, aside, options, self._described)
+        )
 
     @property
     def producer(self) -> LaneProducer:
         """The long-lived producer. Raises KafkaUnavailable or Misconfigured when the topic cannot be described."""
         if self._producer is None:
-            self._producer = LaneProducer(self._topic, self._options, self._described().max_message_bytes)
+            if self._known is None:
+                self._known = self._described(self._topic)
+            self._producer = LaneProducer(self._topic, self._options, self._known.max_message_bytes)
         return self._producer
 
-    def _described(self) -> Topic:
+    def _described(self, topic: str) -> Topic:
         if self._away is not None and time.monotonic() < self._away_until_s:
             raise KafkaUnavailable(self._away.message, hint=self._away.hint)
         try:
-            return describe_topic(self._topic, self._options, self._answer_timeout_s)
+            return describe_topic(topic, self._options, self._answer_timeout_s)
         except KafkaUnavailable as exc:
             self._away, self._away_until_s = exc, time.monotonic() + REMEMBERED_S
             raise
 
     def discard(self) -> None:
-        """Purge and close the producer; the next use makes a new one (R5)."""
-        if (producer := self._taken()) is not None:
+        """Purge and close the producers; the next use makes new ones (R5)."""
+        self._known = None
+        for producer in self._taken():
+            producer.abandon()
+
+    def discard_refused(self) -> None:
+        """Purge and close the producer that met a refusal, which is about to be dealt with."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
             producer.abandon()
 
     def close(self) -> None:
-        """Close the producer once all is confirmed; what is not after a moment is purged. Nothing may be used then."""
+        """Close the producers once all is confirmed; what is not after a moment is purged. Nothing may be used then."""
         self._builder.close()
-        if (producer := self._taken()) is not None:
+        for producer in self._taken():
             producer.close()
 
-    def _taken(self) -> LaneProducer | None:
-        """The producer, which nobody will use again whatever closing it comes to."""
+    def _taken(self) -> list[LaneProducer]:
+        """The producers, which nobody will use again whatever closing them comes to."""
         producer, self._producer = self._producer, None
-        return producer
+        aside = None if self.dead_letters is None else self.dead_letters.taken()
+        return [each for each in (producer, aside) if each is not None]
 
-    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing]:
+    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
         """See `MessageBuilder.messages`. Raises Misconfigured for a payload of another release, too."""
         return self._builder.messages(_events(batch), layout)
+
+    def letter(self, batch: Batch, origin: Origin, reason: Undeliverable) -> Outgoing:
+        """That record of the batch as a dead letter, only where there is a topic for them."""
+        assert self.dead_letters is not None
+        return self.dead_letters.letter(next(each for each in _events(batch) if origin_of(each) == origin), reason)
 
 
 def _events(batch: Batch) -> Iterator[Any]:

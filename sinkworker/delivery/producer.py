@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sinkworker.delivery.window import InFlight
+from sinkworker.errors import Undeliverable
 from sinkworker.model import LaneNumber
 from sinkworker.topics import CRITICAL_ONLY
 
@@ -43,7 +44,27 @@ _PERMANENT = frozenset(
 )
 """Answers that trying again does not change."""
 
+_RECORD_AT_FAULT = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.INVALID_TIMESTAMP,
+    }
+)
+"""Those of them that another record would not get: the others are about the topic or the user."""
+
 _REFUSED_CONNECTIONS = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
+
+
+class Origin(NamedTuple):
+    """What a record is called by, whatever a transformation makes of it."""
+
+    record_id: str
+    stream: str
+    type: str
+    position: int
 
 
 class Outgoing(NamedTuple):
@@ -61,6 +82,17 @@ class Outgoing(NamedTuple):
     partition: int
     """Where librdkafka's partitioner puts a keyed record; where an unkeyed one is put explicitly."""
 
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.record_id, self.stream, self.type, self.position)
+
+
+class Unfit(NamedTuple):
+    """A record that no message can be made of, where such records are put aside."""
+
+    origin: Origin
+    reason: Undeliverable
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -73,6 +105,11 @@ class Refusal:
     @property
     def permanent(self) -> bool:
         return self.error.code() in _PERMANENT
+
+    @property
+    def blames_record(self) -> bool:
+        """Whether it is this record that cannot be delivered, where it went alone."""
+        return self.error.code() in _RECORD_AT_FAULT
 
     def __str__(self) -> str:
         record = self.record

@@ -10,6 +10,7 @@ import orjson
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.delivery.headers import RecordedEvent
 from sinkworker.delivery.messages import MessageBuilder
+from sinkworker.delivery.producer import Outgoing
 from sinkworker.delivery.shape import JSON, TYPE_NUMBERS
 from sinkworker.errors import Invalid, Undeliverable
 from sinkworker.model import Layout
@@ -39,6 +40,7 @@ class Trial:
         """Raises Invalid with the JavaScript error when the function fails."""
         try:
             (message,) = self._builder.messages([event], Layout(1, 1, ""))
+            assert isinstance(message, Outgoing)  # its settings have no dead-letter topic
         except Undeliverable as exc:
             raise Invalid(exc.message, code=exc.code) from exc
         headers = {name: value.decode() for name, value in message.headers}

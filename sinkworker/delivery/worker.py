@@ -17,12 +17,12 @@ from sinkworker.database import Database
 from sinkworker.delivery.deliver import Bounds, Delivery
 from sinkworker.delivery.outlet import Outlets
 from sinkworker.delivery.window import InFlight
-from sinkworker.errors import SinkworkerError, Stale, Transient, Unavailable
+from sinkworker.errors import SinkworkerError, Stale, Transient, Unavailable, Undeliverable
 from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Activation, Enqueue
 from sinkworker.ledger.redis_ledger import RedisLedger
 from sinkworker.metrics.recorder import Recorder
-from sinkworker.metrics.series import ERRORS, FAULTS, PRODUCE_S, PRODUCED, TRANSFORM_S, WRITE_S, WRITTEN
+from sinkworker.metrics.series import DEAD_LETTERS, ERRORS, FAULTS, PRODUCE_S, PRODUCED, TRANSFORM_S, WRITE_S, WRITTEN
 from sinkworker.model import Epoch, SettingsId
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class Worker:
         self._recorder.start()
         self._ledgers: dict[str, RedisLedger] = {}
         self._troubles: dict[str, tuple[Epoch, logs.Troubles]] = {}
+        self._deaths: dict[str, tuple[Epoch, logs.Troubles]] = {}
         self._outlets = Outlets(
             self._settings_of,
             config.in_flight_batches,
@@ -77,8 +78,9 @@ class Worker:
             self._stopping,
             {"connector": connector, "epoch": epoch},
             lambda flight: self._count(connector, flight),
+            lambda reason, topic: self._count_dead(connector, epoch, reason, topic),
         )
-        troubles = self._troubles_of(connector, epoch)
+        troubles = _of_epoch(self._troubles, connector, epoch)
         try:
             delivery.run(epoch, activations)
         except SinkworkerError as exc:
@@ -103,18 +105,20 @@ class Worker:
         tally.observe(connector, PRODUCE_S, time.monotonic() - flight.begun_s, records)
         tally.observe_ages(connector, WRITE_S, flight.created_s, time.time())
 
+    def _count_dead(self, connector: str, epoch: Epoch, reason: Undeliverable, topic: str) -> None:
+        """Each is counted; of each kind the first in an epoch is said."""
+        self._recorder.tally.count(connector, ERRORS, label=reason.code)
+        self._recorder.tally.count(connector, DEAD_LETTERS)
+        _of_epoch(self._deaths, connector, epoch).say(
+            Undeliverable(reason.message, code=reason.code),
+            f"It is in the dead-letter topic {topic!r}; others of this kind will only be counted.",
+        )
+
     def close(self) -> None:
         self._outlets.close()
         self._recorder.close()
         self._database.close()
         self._redis.close()
-
-    def _troubles_of(self, connector: str, epoch: Epoch) -> logs.Troubles:
-        """What was said of the connector in this epoch. In another it is news: a person may have started it again."""
-        known = self._troubles.get(connector)
-        if known is None or known[0] != epoch:
-            known = self._troubles[connector] = epoch, logs.Troubles(log, connector=connector, epoch=epoch)
-        return known[1]
 
     def _settings_of(self, connector_id: str, settings: SettingsId) -> SinkSettings:
         """The settings that the current tenure runs with. Raises Stale when the connector runs with others by now."""
@@ -124,6 +128,14 @@ class Worker:
         active = self._registry.active_settings(connector)
         logs.heed(connector_id, active.logging_enabled)
         return active
+
+
+def _of_epoch(said: dict[str, tuple[Epoch, logs.Troubles]], connector: str, epoch: Epoch) -> logs.Troubles:
+    """What was said of the connector in this epoch. In another it is news: a person may have started it again."""
+    known = said.get(connector)
+    if known is None or known[0] != epoch:
+        known = said[connector] = epoch, logs.Troubles(log, connector=connector, epoch=epoch)
+    return known[1]
 
 
 def _what_next(exc: SinkworkerError) -> str:

@@ -93,5 +93,6 @@ AVOIDED = Series(
 )
 TAKEOVERS = Series("sinkworker_takeovers_total", Kind.COUNTER, "Epochs begun by schedulers.")
 REAPED = Series("sinkworker_reaped_lanes_total", Kind.COUNTER, "Lanes taken from workers that had fallen silent.")
+DEAD_LETTERS = Series("sinkworker_dead_letters_total", Kind.COUNTER, "Records that went to the dead-letter topic.")
 
-OURS = (LAG_RECORDS, LAG_S, BATCHES, DEPTH, AVOIDED, TAKEOVERS, REAPED)
+OURS = (LAG_RECORDS, LAG_S, BATCHES, DEPTH, AVOIDED, TAKEOVERS, REAPED, DEAD_LETTERS)

@@ -12,16 +12,22 @@ from sinkworker.source.filters import is_ours
 class Router:
     """Routes the records of one subscription."""
 
-    def __init__(self, keys: KeySettings, layout: Layout, discard_to: Cursor) -> None:
-        """`discard_to`: where the reading had to begin earlier than wanted, the cursor from which on records count."""
+    def __init__(self, keys: KeySettings, layout: Layout, discard_to: Cursor, *, dead_letters: bool = False) -> None:
+        """`discard_to`: where the reading had to begin earlier than wanted, the cursor from which on records count.
+
+        `dead_letters`: a record whose key cannot be taken goes to a lane as one without a key does; the worker meets
+        the same and puts it aside.
+        """
         self._key = KeyExtractor(keys).key
         self._partition_of = placement(keys)
         self._partitions, self._lanes = layout.partitions, layout.lanes
+        self._dead_letters = dead_letters
         self._discard_to = discard_to
         self._discards = discard_to != Cursor.BEGINNING
 
     def lane_of(self, record: Record) -> LaneNumber | None:
-        """The record's lane; None for one that nobody wants. Raises Undeliverable where its key cannot be told.
+        """The record's lane; None for one that nobody wants. Raises Undeliverable where its key cannot be told, unless
+        dead letters are put aside.
 
         Bookkeeping of ours moves the log. It is nobody's record, and following it would make more of it.
         """
@@ -32,8 +38,12 @@ class Router:
         try:
             key = self._key(record.stream, record.metadata)
         except Undeliverable as exc:
-            raise Undeliverable(
-                f"Record {record.record_id} at position {record.commit}: {exc.message}", hint=exc.hint, code=exc.code
-            ) from exc
+            if not self._dead_letters:
+                raise Undeliverable(
+                    f"Record {record.record_id} at position {record.commit}: {exc.message}",
+                    hint=exc.hint,
+                    code=exc.code,
+                ) from exc
+            key = None
         partition = self._partition_of(key.encode() if key else None, record.record_id, self._partitions)
         return lane_of(partition, self._lanes)

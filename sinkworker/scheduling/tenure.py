@@ -270,7 +270,8 @@ class ActiveTenure:
             discard_to = Cursor.BEGINNING
         else:
             discard_to, cursor = cursor, Cursor.BEGINNING
-        self._router = Router(self._settings.key, self._layout, discard_to)
+        dead_letters = self._settings.dead_letter_topic is not None
+        self._router = Router(self._settings.key, self._layout, discard_to, dead_letters=dead_letters)
         self._subscription = self._means.subscribe(self._filter, cursor, self._bell)
 
     def _can_read_from(self, cursor: Cursor) -> bool:

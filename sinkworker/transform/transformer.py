@@ -12,6 +12,9 @@ from sinkworker.errors import Undeliverable
 from sinkworker.transform.sandbox import Overrun, Rejected, Sandbox, shown
 
 CODE = "transform-failed"
+UNUSABLE = Rejected.code
+"""Of an error that is the function's with any record."""
+
 HINT = "Correct `transformer:function` and start the connector: it goes on here."
 
 RECORDS_PER_CALL = 1000
@@ -91,6 +94,6 @@ class Transformer:
         if self._sandbox is None:
             try:
                 self._sandbox = Sandbox(self._source)
-            except Rejected as exc:
-                raise Undeliverable(f"The function cannot be used: {exc}.", hint=HINT, code=CODE) from exc
+            except (Rejected, Overrun) as exc:
+                raise Undeliverable(f"The function cannot be used: {exc}.", hint=HINT, code=UNUSABLE) from exc
         return self._sandbox

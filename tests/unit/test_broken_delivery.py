@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from sinkworker.delivery.deliver import Delivery
+from sinkworker.delivery.window import InFlight
+from sinkworker.errors import Undeliverable
 from tests.unit import test_deliver as suite
 
 
@@ -44,6 +46,29 @@ class BlamesTheFirst(Delivery):
         super()._after_refusal(outlet)
 
 
+class BuriesUnawaited(Delivery):
+    """P1: a batch counts as delivered though its dead letter is not confirmed."""
+
+    def _send_aside(self, producer: Any, flight: Any, outlet: Any, letter: Any) -> None:
+        producer.send(InFlight(flight.batch), letter)
+
+
+class BuriesTheNext(Delivery):
+    """R7: a record goes aside when Kafka refuses, whichever it refused, and with whichever others."""
+
+    def _guilt(self, outlet: Any) -> Any:
+        return Undeliverable("refused")
+
+
+class LeavesTheLetter(suite.Outlet):
+    """R5: letting go purges the producer of records alone."""
+
+    def discard(self) -> None:
+        aside, self.dead_letters = self.dead_letters, None
+        super().discard()
+        self.dead_letters = aside
+
+
 BROKEN: dict[str, tuple[object, str, type, Callable[[], None]]] = {
     "lets go without purging": (
         suite,
@@ -68,6 +93,24 @@ BROKEN: dict[str, tuple[object, str, type, Callable[[], None]]] = {
         "Delivery",
         BlamesTheFirst,
         suite.test_a_refused_request_is_tried_record_by_record_before_one_is_blamed,
+    ),
+    "does not await a dead letter": (
+        suite,
+        "Delivery",
+        BuriesUnawaited,
+        suite.test_a_batch_is_not_acknowledged_before_its_dead_letter_is_confirmed,
+    ),
+    "leaves a dead letter on its way": (
+        suite,
+        "Outlet",
+        LeavesTheLetter,
+        suite.test_a_batch_is_not_acknowledged_before_its_dead_letter_is_confirmed,
+    ),
+    "puts a record aside that did not go alone": (
+        suite,
+        "Delivery",
+        BuriesTheNext,
+        suite.test_no_record_is_put_aside_for_a_refusal_that_others_shared,
     ),
 }
 

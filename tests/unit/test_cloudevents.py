@@ -34,6 +34,7 @@ def message(recorded: RecordedEvent, **settings: str) -> Outgoing:
     parsed = parse({"instanceTypeName": "kafka-sink", "topic": "loans", **settings})
     with closing(MessageBuilder("loans-sink", parsed)) as builder:
         (built,) = builder.messages([recorded], Layout(6, 6, "k"))
+    assert isinstance(built, Outgoing)
     assert len(dict(built.headers)) == len(built.headers)  # one value for each name
     return built
 

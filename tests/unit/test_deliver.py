@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError
 
 from sinkworker.delivery import deliver
 from sinkworker.delivery.deliver import Bounds, Delivery
-from sinkworker.delivery.producer import Outgoing, Refusal
+from sinkworker.delivery.producer import Origin, Outgoing, Refusal, Unfit
 from sinkworker.delivery.window import InFlight
 from sinkworker.errors import Misconfigured, SinkworkerError, Transient, Unavailable, Undeliverable
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Survey
@@ -94,6 +94,25 @@ class Producer:
         self._waiting.clear()
 
 
+class Aside:
+    """A dead-letter topic on a broker of its own."""
+
+    topic = "dead"
+
+    def __init__(self) -> None:
+        self.broker = Broker()
+        self.missing = False
+        self.held: Producer | None = None
+
+    @property
+    def producer(self) -> Producer:
+        if self.missing:
+            raise Misconfigured("The topic 'dead' does not exist.", code="topic-missing")
+        if self.held is None:
+            self.held = Producer(self.broker)
+        return self.held
+
+
 class Outlet:
     """A batch's payload is the ids of its records, with commas between."""
 
@@ -103,6 +122,7 @@ class Outlet:
         self.discards = 0
         self.unbuildable: set[str] = set()
         self.gone = False
+        self.dead_letters: Aside | None = None
         self._broker = broker
         self._producer: Producer | None = None
 
@@ -117,11 +137,24 @@ class Outlet:
     def discard(self) -> None:
         self.discards += 1
         self._producer = None
+        if self.dead_letters is not None:
+            self.dead_letters.held = None
 
-    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing]:
+    def discard_refused(self) -> None:
+        assert self.producer.refusal is not None
+        self._producer = None
+
+    def letter(self, batch: Batch, origin: Origin, reason: Undeliverable) -> Outgoing:
+        return Outgoing(*origin, b"k", b"{}", [("why", reason.code.encode())], 0.0, 0)
+
+    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
         for record_id in batch.payload.decode().split(","):
             if record_id in self.unbuildable:
-                raise Undeliverable(f"record {record_id} cannot be built")
+                reason = Undeliverable(f"record {record_id} cannot be built")
+                if self.dead_letters is None:
+                    raise reason
+                yield Unfit(Origin(record_id, "loan-1", "Requested", 1), reason)
+                continue
             yield Outgoing(record_id, "loan-1", "Requested", 1, b"k", b"{}", [], 0.0, partition=int(batch.lane))
 
 
@@ -135,6 +168,7 @@ class World:
         self.broker = Broker()
         self.outlet = Outlet(self.broker)
         self.stopping = False
+        self.buried: list[tuple[str, str]] = []
         self.ledger.takeover(tenure(EPOCH), Cursor.BEGINNING, {})
         positions = count(1)
         batches = []
@@ -155,10 +189,20 @@ class World:
     def activate(
         self, ledger: MemoryLedger | None = None, bounds: Bounds = QUICK, again: Sequence[Activation] = ()
     ) -> Delivery:
-        delivery = Delivery(ledger or self.ledger, lambda _: self.outlet, bounds, lambda: self.stopping)  # type: ignore[arg-type, return-value]  # the parts of a producer that delivery uses
+        delivery = Delivery(
+            ledger or self.ledger,
+            lambda _: self.outlet,  # type: ignore[arg-type, return-value]  # the parts of a producer that delivery uses
+            bounds,
+            lambda: self.stopping,
+            put_aside=lambda reason, topic: self.buried.append((reason.code, topic)),
+        )
         self.delivery = delivery
         delivery.run(EPOCH, again or self.survey.activations)
         return delivery
+
+    def with_dead_letters(self) -> Aside:
+        self.outlet.dead_letters = Aside()
+        return self.outlet.dead_letters
 
     @property
     def left(self) -> dict[int, int]:
@@ -337,6 +381,114 @@ def test_a_record_that_cannot_be_built_stops_the_connector_after_what_precedes_i
     assert world.ledger.state.failure
 
 
+def test_a_refused_record_is_put_aside_and_delivery_goes_on_behind_it() -> None:
+    world = World(lane0=["a,poison,b", "c"], lane1=["x"])
+    aside = world.with_dead_letters()
+    world.broker.refuses["poison"] = KafkaError.MSG_SIZE_TOO_LARGE
+    world.activate()
+    assert [each for each in dict.fromkeys(world.broker.taken) if each != "x"] == ["a", "b", "c"]  # P2, with a gap
+    assert aside.broker.taken == ["poison"]
+    assert world.buried == [("MSG_SIZE_TOO_LARGE", "dead")]
+    assert world.left == {}
+    assert world.delivery.done.records == 4
+
+
+def test_several_in_a_batch_are_each_put_aside_once_and_nothing_is_sent_a_third_time() -> None:
+    world = World(lane0=["a,bad,b,poison,c,venom,d,unfit"])
+    aside = world.with_dead_letters()
+    world.outlet.unbuildable |= {"bad", "unfit"}
+    world.broker.refuses |= {"poison": KafkaError.MSG_SIZE_TOO_LARGE, "venom": KafkaError.INVALID_RECORD}
+    world.activate()
+    assert [*dict.fromkeys(world.broker.taken)] == ["a", "b", "c", "d"]
+    assert max(world.broker.taken.count(each) for each in "abcd") <= 2
+    assert (aside.broker.taken.count("poison"), aside.broker.taken.count("venom")) == (1, 1)
+    assert set(aside.broker.taken) == {"bad", "poison", "venom", "unfit"}
+    assert world.left == {}
+
+
+def test_a_batch_of_nothing_but_dead_letters_is_acknowledged() -> None:
+    world = World(lane0=["bad,worse"])
+    aside = world.with_dead_letters()
+    world.outlet.unbuildable |= {"bad", "worse"}
+    world.activate()
+    assert (aside.broker.taken, world.broker.taken, world.left) == (["bad", "worse"], [], {})
+
+
+@pytest.mark.parametrize(
+    "code", [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._AUTHENTICATION]
+)
+def test_what_is_no_fault_of_the_record_stops_the_connector_all_the_same(code: int) -> None:
+    world = World(lane0=["a"])
+    aside = world.with_dead_letters()
+    world.broker.refuses["a"] = code
+    with pytest.raises(Undeliverable):
+        world.activate()
+    assert aside.broker.taken == []
+    assert (world.left, world.held) == ({0: 1}, 0)
+
+
+def test_no_record_is_put_aside_for_a_refusal_that_others_shared() -> None:
+    world = World(lane0=["a,poison,b,c"])
+    aside = world.with_dead_letters()
+    world.outlet.producer._primed.add(0)
+    world.broker.refuses["poison"] = KafkaError.RECORD_LIST_TOO_LARGE
+    world.broker.refuses_requests = True
+    world.broker.room = 2  # so that the refusal is met while others are still being sent
+    world.activate()  # R7
+    assert (world.broker.taken, aside.broker.taken) == (["a", "b", "c"], ["poison"])
+
+
+@pytest.mark.parametrize("unbuildable", [False, True])
+def test_a_dead_letter_that_is_refused_too_stops_the_connector_with_both_reasons(unbuildable: bool) -> None:
+    world = World(lane0=["a", "b,poison,c"])
+    aside = world.with_dead_letters()
+    aside.broker.refuses["poison"] = KafkaError.MSG_SIZE_TOO_LARGE
+    if unbuildable:
+        world.outlet.unbuildable.add("poison")
+    else:
+        world.broker.refuses["poison"] = KafkaError.INVALID_RECORD
+    with pytest.raises(Undeliverable, match=r"poison.*dead-letter topic 'dead' does not take it either"):
+        world.activate()
+    assert set(world.broker.taken) == {"a", "b"}
+    assert (world.left, world.held) == ({0: 1}, 0)
+    assert json.loads(world.ledger.state.failure)["code"] == "dead-letter-refused"
+    assert world.outlet.discards  # R5
+
+
+def test_a_missing_dead_letter_topic_stops_the_connector_with_both_reasons() -> None:
+    world = World(lane0=["a,poison"])
+    world.with_dead_letters().missing = True
+    world.outlet.unbuildable.add("poison")
+    with pytest.raises(Undeliverable, match=r"poison cannot be built.*The topic 'dead' does not exist"):
+        world.activate()
+    assert world.broker.taken == ["a"]
+    assert world.left == {0: 1}
+
+
+def test_a_batch_is_not_acknowledged_before_its_dead_letter_is_confirmed() -> None:
+    world = World(lane0=["a,poison,b"])
+    aside = world.with_dead_letters()
+    world.outlet.unbuildable.add("poison")
+    aside.broker.silent = True
+    with pytest.raises(Transient, match="has not confirmed anything"):
+        world.activate()
+    assert world.left == {0: 1}  # P1
+    assert world.broker.taken == ["a"]
+    assert (world.held, aside.held) == (0, None)  # R5: what was on its way there is purged, too
+    assert world.buried == []
+
+
+def test_a_claim_is_renewed_while_a_dead_letter_is_awaited() -> None:
+    world = World(lane0=["poison"])
+    world.with_dead_letters().broker.silent = True
+    world.outlet.unbuildable.add("poison")
+    ledger = Renewals(lambda: 0)
+    ledger.restore(world.ledger.snapshot())
+    with pytest.raises(Transient):
+        world.activate(ledger, replace(QUICK, lease_s=0.3))
+    assert ledger.renewals >= 2
+
+
 def test_a_second_copy_of_the_task_delivers_nothing_twice() -> None:
     world = World(lane0=["a"])
     world.activate()
@@ -446,7 +598,7 @@ class SlowToBuild(Outlet):
         super().__init__(world.broker)
         self._world = world
 
-    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing]:
+    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
         time.sleep(0.2)
         self._world.ledger.takeover(tenure(2), Cursor.BEGINNING, {})
         return super().messages(batch, layout)

@@ -12,7 +12,7 @@ import pytest
 from sinkworker.connectors.settings import parse
 from sinkworker.delivery.headers import RecordedEvent
 from sinkworker.delivery.messages import MessageBuilder
-from sinkworker.delivery.producer import Outgoing
+from sinkworker.delivery.producer import Outgoing, Unfit
 from sinkworker.errors import Undeliverable
 from sinkworker.keys import java_partition_of, partition_of
 from sinkworker.model import Layout
@@ -42,7 +42,7 @@ def builder(function: str, **settings: str) -> closing[MessageBuilder]:
 
 def built(function: str, *events: RecordedEvent, **settings: str) -> list[Outgoing]:
     with builder(function, **settings) as made:
-        return list(made.messages(events, LAYOUT))
+        return [each for each in made.messages(events, LAYOUT) if isinstance(each, Outgoing)]
 
 
 def test_a_transformed_record_has_its_new_value_subject_and_headers_and_the_flag() -> None:
@@ -154,11 +154,61 @@ def test_a_filter_that_fails_lets_everything_before_it_pass_first() -> None:
     assert str(error).startswith("Record id-1 of stream 'user-1'")
 
 
-def until_it_stops(messages: Iterable[Outgoing]) -> tuple[list[Outgoing], Undeliverable]:
+DEAD = {"errors:policy": "deadLetter", "errors:deadLetterTopic": "dead"}
+
+
+def told(builder: closing[MessageBuilder], *events: RecordedEvent) -> list[str]:
+    """Each record's value, or why there is none."""
+    with builder as made:
+        return [
+            each.reason.code if isinstance(each, Unfit) else each.value.decode()
+            for each in made.messages(events, LAYOUT)
+        ]
+
+
+def test_with_dead_letters_what_cannot_be_built_is_answered_in_its_place() -> None:
+    found = told(
+        builder("if (record.value % 3 === 1) null.x", **DEAD), *(event(b"%d" % each, each) for each in range(6))
+    )
+    assert found == ["0", "transform-failed", "2", "3", "transform-failed", "5"]
+
+
+def test_with_dead_letters_a_record_that_fails_after_its_transformation_costs_no_other_its_own() -> None:
+    settings = {
+        "partitionKeyExtraction:enabled": "true",
+        "partitionKeyExtraction:source": "stream",
+        "partitionKeyExtraction:expression": "^(a|aa)+$",
+    }
+    slow = "record.streamId = record.value === 1 ? 'a'.repeat(60) + 'b' : 'x'; record.value = [record.value]"
+    found = told(builder(slow, **DEAD, **settings), *(event(b"%d" % each, each) for each in range(3)))
+    assert found == ["[0]", "regex-timeout", "[2]"]
+
+
+def test_with_dead_letters_a_filter_that_fails_costs_only_its_record() -> None:
+    deep = b"[" * 200 + b"1" + b"]" * 200
+    found = told(
+        builder(
+            "record.value = 7",
+            **DEAD,
+            **{"subscription:filter:filterType": "jsonPath", "subscription:filter:expression": "$.value..[?(@.x==1)]"},
+        ),
+        *(event(b'[{"x": 1}]'), event(deep, 1), event(b'[{"x": 2}]', 2), event(b'[{"x": 1}]', 3)),
+    )
+    assert found == ["7", "filter-unusable", "7"]
+
+
+def test_a_function_that_cannot_be_used_is_no_record_s_fault() -> None:
+    for function in ("}}} no", "} while (true); {"):
+        with builder(function, **DEAD) as made, pytest.raises(Undeliverable, match="cannot be used"):
+            list(made.messages([event(b"1")], LAYOUT))
+
+
+def until_it_stops(messages: Iterable[Outgoing | Unfit]) -> tuple[list[Outgoing], Undeliverable]:
     found: list[Outgoing] = []
     try:
         for message in messages:
-            found.append(message)  # noqa: PERF402 (what precedes the error counts)
+            assert isinstance(message, Outgoing)
+            found.append(message)
     except Undeliverable as exc:
         return found, exc
     pytest.fail("it did not stop")

@@ -134,6 +134,28 @@ def test_a_default_header_needs_a_name_without_control_characters(name: str) -> 
     assert faults(**{f"DefaultHeaders:{name}": "x"}).keys() == {f"defaultHeaders:{name}"}
 
 
+@pytest.mark.parametrize(
+    ("settings", "faulty"),
+    [
+        ({"errors:policy": "skip"}, {"errors:policy"}),
+        ({"errors:policy": "deadLetter"}, {"errors:deadLetterTopic"}),
+        ({"errors:policy": "deadLetter", "errors:deadLetterTopic": "loans"}, {"errors:deadLetterTopic"}),
+        ({"errors:policy": "deadLetter", "errors:deadLetterTopic": "a b"}, {"errors:deadLetterTopic"}),
+        ({"errors:deadLetterTopic": "a b"}, {"errors:deadLetterTopic"}),
+    ],
+)
+def test_dead_letters_need_a_topic_of_their_own(settings: dict[str, str], faulty: set[str]) -> None:
+    assert faults(**settings).keys() == faulty
+
+
+def test_dead_letters_are_off_unless_they_are_asked_for_and_open_no_generation() -> None:
+    assert given().dead_letter_topic is None
+    assert given(**{"errors:policy": "stop", "errors:deadLetterTopic": "dead"}).dead_letter_topic is None
+    asked = given(**{"Errors:Policy": "DEADLETTER", "errors:deadLetterTopic": "dead"})
+    assert asked.dead_letter_topic == "dead"
+    assert asked.generation_fingerprint() == given().generation_fingerprint()
+
+
 def test_unknown_and_unused_keys_change_nothing() -> None:
     """A27, A55"""
     assert given(**{"_topic": "x", "resilience:enabled": "true", "subscription:nodeAffinity": "any"}) == given()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -232,6 +233,27 @@ def test_a_preview_is_what_the_workers_would_send(connectors: Command, stand_in:
     for position, count in ((second["record"]["position"], 1), (before, 3), (0, 3)):
         shown = connectors("preview", "--json", "--from", str(position), stdin=of_stream).out.splitlines()
         assert len(shown) == count
+
+
+def test_a_preview_shows_what_would_be_a_dead_letter(connectors: Command, stand_in: StandIn, connector_id: str) -> None:
+    events = [NewEvent(type="LoanRequested", data=b'{"number": %d}' % number) for number in range(3)]
+    with KurrentDBClient(stand_in.uri) as client:
+        client.append_to_stream(f"{connector_id}-7", current_version=StreamState.NO_STREAM, events=events)
+    fails = b"function transform(record) { record.value.number === 1 ? null.x : (record.value = 7) }"
+    settings = {
+        **SETTINGS,
+        "subscription:filter:expression": f"^{connector_id}",
+        "transformer:enabled": "true",
+        "transformer:function": base64.b64encode(fails).decode(),
+        "errors:policy": "deadLetter",
+        "errors:deadLetterTopic": "loans-dead",
+    }
+    shown = connectors("preview", "--json", "--partitions", "5", stdin=json.dumps({"settings": settings}))
+    assert shown.code == 0
+    first, dead, last = map(json.loads, shown.out.splitlines())
+    assert (first["topic"], first["value"], last["topic"], last["value"]) == ("loans", "7", "loans", "7")
+    assert (dead["topic"], dead["value"], "partition" in dead) == ("loans-dead", '{"number": 1}', False)
+    assert dead["headers"]["sinkworker-error-code"] == "transform-failed"
 
 
 def test_a_preview_of_a_faulty_body_or_at_no_position_shows_nothing(connectors: Command) -> None:

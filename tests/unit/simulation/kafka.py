@@ -6,16 +6,21 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from zlib import crc32
 
 from confluent_kafka import KafkaError
 from kurrentdbclient.protos.v1 import streams_pb2
 
-from sinkworker.delivery.producer import Outgoing, Refusal
+from sinkworker.delivery.producer import Origin, Outgoing, Refusal, Unfit
 from sinkworker.delivery.window import InFlight
+from sinkworker.errors import Undeliverable
 from sinkworker.keys import partition_of
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
 from sinkworker.model import Layout
+
+DEAD = "-dead"
+"""What the name of a dead-letter topic ends with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +76,18 @@ class Producer:
         return [partition for partition, waiting in self._waiting.items() if waiting]
 
     def land(self, partition: int) -> None:
-        """The next record of the partition reaches the topic."""
+        """The next record of the partition reaches the topic, or is refused for what it is."""
+        if self._broker.is_too_large(self._topic, self._waiting[partition][0][1]):
+            self.refuse(partition, KafkaError.MSG_SIZE_TOO_LARGE)
+            return
         flight, record = self._waiting[partition].popleft()
         self._broker.take(self._topic, record)
         self._confirmed.append((flight, record))
 
-    def refuse(self, partition: int) -> None:
+    def refuse(self, partition: int, code: int = KafkaError._FATAL) -> None:
         """The broker does not take the next record; nothing behind it may follow (gapless)."""
         flight, record = self._waiting[partition].popleft()
-        self._refused = Refusal(flight.batch.lane, record, KafkaError(KafkaError._FATAL))
+        self._refused = Refusal(flight.batch.lane, record, KafkaError(code))
         self._waiting.clear()
 
     def cut(self, rng: random.Random) -> None:
@@ -88,7 +96,7 @@ class Producer:
         for partition, waiting in self._waiting.items():
             sent = rng.randint(0, len(waiting))
             records = [record for _, record in waiting][:sent]
-            if records:
+            if records and not any(self._broker.is_too_large(self._topic, record) for record in records):
                 self._broker.wire.append((self._topic, partition, deque(records)))
         self._waiting.clear()
 
@@ -96,11 +104,16 @@ class Producer:
 class Broker:
     """The topic, and what is on its way to it."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, *, is_picky: bool = False) -> None:
+        """`is_picky`: some records are undeliverable, and go to a dead-letter topic."""
         self.landed: list[Landed] = []
         self.producers: list[Producer] = []
         self.wire: list[tuple[str, int, deque[Outgoing]]] = []
+        self.is_picky = is_picky
         self._rng = rng
+
+    def is_too_large(self, topic: str, record: Outgoing) -> bool:
+        return self.is_picky and not topic.endswith(DEAD) and _lot(record.position) == 0
 
     def take(self, topic: str, record: Outgoing) -> None:
         self.landed.append(Landed(topic, record.partition, record.position))
@@ -121,6 +134,23 @@ class Broker:
         self.producers = [each for each in self.producers if not each.closed]
 
 
+class Aside:
+    """The dead-letter topic of a topic."""
+
+    def __init__(self, broker: Broker, topic: str, poll: Callable[[float], None]) -> None:
+        self.topic = topic
+        self._broker = broker
+        self._poll = poll
+        self.held: Producer | None = None
+
+    @property
+    def producer(self) -> Producer:
+        if self.held is None:
+            self.held = Producer(self._broker, self.topic, self._poll)
+            self._broker.producers.append(self.held)
+        return self.held
+
+
 class Outlet:
     """What a worker process has of a connector: see `sinkworker.delivery.outlet.KafkaOutlet`."""
 
@@ -129,6 +159,7 @@ class Outlet:
     ) -> None:
         self.in_flight_batches = in_flight
         self.failures = 0
+        self.dead_letters = Aside(broker, topic + DEAD, poll) if broker.is_picky else None
         self.topic = topic
         self._broker = broker
         self._poll = poll
@@ -143,6 +174,12 @@ class Outlet:
         return self._producer
 
     def discard(self) -> None:
+        self.discard_refused()
+        if self.dead_letters is not None and self.dead_letters.held is not None:
+            self.dead_letters.held.cut(self._rng)
+            self.dead_letters.held = None
+
+    def discard_refused(self) -> None:
         if self._producer is not None:
             self._producer.cut(self._rng)
             self._producer = None
@@ -151,10 +188,24 @@ class Outlet:
         """The process is killed."""
         if self._producer is not None:
             self._producer.cut(self._rng)
+        if self.dead_letters is not None and self.dead_letters.held is not None:
+            self.dead_letters.held.cut(self._rng)
 
-    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing]:
+    def letter(self, batch: Batch, origin: Origin, reason: Undeliverable) -> Outgoing:
+        return Outgoing(*origin, None, b"", [], 0.0, partition=0)
+
+    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
         for raw in payload.unpack(batch.payload):
             event = streams_pb2.ReadResp.FromString(raw).event.event
             key, position = event.stream_identifier.stream_name, event.commit_position
             partition = partition_of(key, "", layout.partitions)
-            yield Outgoing(str(position), key.decode(), "T", position, key, b"", [], 0.0, partition=partition)
+            origin = Origin(str(position), key.decode(), "T", position)
+            if self._broker.is_picky and _lot(position) == 1:
+                yield Unfit(origin, Undeliverable("It cannot be built."))
+            else:
+                yield Outgoing(*origin, key, b"", [], 0.0, partition=partition)
+
+
+def _lot(position: int) -> int:
+    """Which of the records are undeliverable, and how."""
+    return crc32(b"%d" % position) % 12

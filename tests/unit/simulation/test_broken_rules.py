@@ -15,6 +15,7 @@ from sinkworker.checkpoint.watch import Watch
 from sinkworker.connectors.lifecycle import Connector
 from sinkworker.connectors.registry import Registry
 from sinkworker.database import StoredEvent
+from sinkworker.delivery.deliver import Delivery
 from sinkworker.delivery.window import InFlight, Window
 from sinkworker.errors import Stale, Unavailable
 from sinkworker.ledger.contract import Batch, Survey, Tenure, Watermark
@@ -32,6 +33,7 @@ PATIENCE = 1000
 
 LOSES_DATA = Faults(rollback=0.03, evict=0.01, empty=0.004, pause=0.01)
 DIES = Faults(kill=0.03, pause=0.02, lost_call=0.01)
+UNDELIVERABLE = Faults(undeliverable=True, kill=0.02)
 REFUSES = Faults(refusal=True, pause=0.01)
 RESETS = Faults(reset=0.05, pause=0.02, second=0.01)
 DOUBLES = Faults(second=0.03, pause=0.03, rollback=0.02)
@@ -139,6 +141,16 @@ class PurgedAndKept(Outlet):
             self._producer.cut(self._rng)
 
 
+class BuriesUnawaited(Delivery):
+    def _send_aside(self, producer: Any, flight: InFlight, outlet: Any, letter: Any) -> None:
+        producer.send(InFlight(flight.batch), letter)
+
+
+class BuriesNothing(Delivery):
+    def _bury(self, *_: Any) -> None:
+        """P5 is not kept: the record is dropped."""
+
+
 class ProgressNotStored(Registry):
     def report_drained(self, connector_id: str, *_: Any) -> Connector:
         connector = self.get(connector_id)
@@ -169,6 +181,8 @@ BROKEN = {
     "checkpoints of an old generation count (R3)": (Rules(store=OldCheckpointsCount), RESETS),
     "a late checkpoint of an old generation (R3)": (Rules(watch=WritesForAnyGeneration), RESETS),
     "a purged producer is used again (R5)": (Rules(outlet=PurgedAndKept), REFUSES),
+    "dead letters are not awaited": (Rules(delivery=BuriesUnawaited), UNDELIVERABLE),
+    "delivery goes on behind what was not put aside": (Rules(delivery=BuriesNothing), UNDELIVERABLE),
     "checkpoints are forced (R8)": (Rules(checks_expectation=False), DOUBLES),
     "progress is not stored at a stop (R9)": (Rules(registry=ProgressNotStored), CLEAN),
     "claims are not awaited at a stop (R9)": (Rules(tenure=EndsAtOnce), CLEAN),

@@ -20,6 +20,7 @@ KINDS = {
     "Redis is full": Faults(full=0.6, hand_over=0.02, restart=0.02, pause=0.005),
     "calls and tasks get lost": Faults(lost_call=0.02, lost_task=0.1),
     "Kafka refuses": Faults(refusal=True, pause=0.005),
+    "records are undeliverable": Faults(undeliverable=True, kill=0.01, pause=0.01, lost_call=0.005),
     "two of each, and resets": Faults(second=0.02, reset=0.03, restart=0.02, hand_over=0.01, pause=0.01),
 }
 

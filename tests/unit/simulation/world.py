@@ -39,7 +39,7 @@ from sinkworker.scheduling.tenure import ActiveTenure, Means
 from sinkworker.topics import Topic
 from tests.unit.simulation.actors import Actor
 from tests.unit.simulation.database import Database, Store
-from tests.unit.simulation.kafka import Broker, Outlet
+from tests.unit.simulation.kafka import DEAD, Broker, Outlet
 
 ID = "loans-sink"
 PREFIX = "Loan-"
@@ -101,6 +101,8 @@ class Faults:
     full: float = 0.0
     """For each dispatch of batches."""
     refusal: bool = False
+    undeliverable: bool = False
+    """Some records can never be delivered, and there is a dead-letter topic for each topic."""
     restart: float = 0.0
     """A person stops the connector, and starts it again where it left off."""
     reset: float = 0.0
@@ -332,7 +334,7 @@ class World:
         self.ledger = self.rules.ledger(lambda: int(self.now_s * 1000), lease_ms)
         self.bounds = replace(BOUNDS, lease_s=lease_ms / 1000)
         self.store = Store()
-        self.broker = Broker(self.rng)
+        self.broker = Broker(self.rng, is_picky=faults.undeliverable)
         self.queue: list[tuple[Epoch, Activation]] = []
         self.violations: list[str] = []
         self._person: Any = Registry(Database(self.store, lambda: None, on_append=lambda _: None))  # type: ignore[arg-type]
@@ -604,6 +606,10 @@ class World:
                 found.setdefault(landed.partition, []).append(landed.position)
         return found
 
+    def _everywhere(self, topic: str) -> set[int]:
+        """The positions that landed in the topic or in its dead-letter topic."""
+        return {landed.position for landed in self.broker.landed if landed.topic in (topic, topic + DEAD)}
+
     def _check_append(self, event: StoredEvent) -> None:
         """P1 at each checkpoint; and no connector may stop for a reason, since there is none here (P5)."""
         if event.type == EventType.FAILED:
@@ -613,7 +619,7 @@ class World:
         ours = json.loads(event.metadata)["sinkworker"]
         cursor = Cursor.decode(ours["cursor"])
         (topic, start), *_ = [(topic, start) for id, topic, start in self._generations() if id == ours["generation"]]
-        delivered = {position for positions in self._delivered(topic).values() for position in positions}
+        delivered = self._everywhere(topic)
         passed = [event.commit for event in self._wanted(start, cursor) if event.commit not in delivered]
         if passed:
             self.violations.append(f"P1: checkpoint {cursor.commit} passes {passed[:3]}, which are not in Kafka")
@@ -625,7 +631,7 @@ class World:
         for id, topic, start in self._generations():
             wanted = {event.commit for event in self._wanted(start)}
             delivered = self._delivered(topic)
-            everything = {position for positions in delivered.values() for position in positions}
+            everything = self._everywhere(topic)
             assert self.connector.generation is not None
             if id == self.connector.generation.id and wanted - everything:
                 raise Violation(f"P1: {sorted(wanted - everything)[:3]} are missing in the end")
