@@ -10,6 +10,7 @@ from sinkworker import logs
 from sinkworker.checkpoint.store import CheckpointStore
 from sinkworker.checkpoint.watch import Watch
 from sinkworker.config import Config
+from sinkworker.connectors import settings as connector_settings
 from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.connectors.registry import Registry
 from sinkworker.database import Database
@@ -88,7 +89,8 @@ class Coordinator:
     def _watch(self, connector: Connector) -> Watch:
         assert connector.generation is not None
         generation = connector.generation
-        store = CheckpointStore(self._database, connector.id, generation.id, generation.start)
+        stream_id = connector_settings.parse(connector.active_settings).filter.stream_id
+        store = CheckpointStore(self._database, connector.id, generation.id, generation.start, stream_id)
         ledger = RedisLedger(self._redis, connector.id, self._lease_ms)
         return Watch(connector, ledger, store, self._enqueue, self._role, self._recorder.tally)
 

@@ -13,6 +13,9 @@ from sinkworker.connectors import streams
 from sinkworker.database import Database, StoredEvent, WrongRevision
 from sinkworker.model import Cursor, Epoch, Generation, Revision
 
+NO_REVISION = -1
+"""What a checkpoint says where the log's position is no record's. Readers expect a number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -26,12 +29,16 @@ class Checkpoint:
 class CheckpointStore:
     """One connector's checkpoints within one generation; those of any other are not seen (R3)."""
 
-    def __init__(self, database: Database, connector_id: str, generation: Generation, start: Cursor) -> None:
+    def __init__(
+        self, database: Database, connector_id: str, generation: Generation, start: Cursor, stream_id: str = ""
+    ) -> None:
+        """`stream_id`: the one stream that the connector delivers, if it is one; checkpoints name it."""
         self._database = database
         self._connector_id = connector_id
         self._stream = streams.checkpoints(connector_id)
         self._generation = generation
         self._start = start
+        self._stream_id = stream_id
 
     def load(self) -> Checkpoint:
         """The newest checkpoint of this generation. Raises what `Database` raises."""
@@ -64,8 +71,8 @@ class CheckpointStore:
         documented = {
             "consumerId": self._connector_id,
             "logPosition": str(max(0, cursor.commit)),
-            "streamId": "",
-            "streamRevision": "" if cursor.revision is None else str(cursor.revision),
+            "streamId": self._stream_id,
+            "streamRevision": str(NO_REVISION if cursor.revision is None else cursor.revision),
             "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         }
         ours = {"generation": self._generation, "epoch": epoch, "cursor": cursor.encode()}

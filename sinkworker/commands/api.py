@@ -144,7 +144,7 @@ class ManagementApi:
         if status == 403:
             return Misconfigured(
                 f"{self._what} does not let us {what}.",
-                hint="Put the credentials in its URL: http://USER:PASSWORD@HOST:PORT.",
+                hint="Put the credentials in its URL, as in https://USER:PASSWORD@HOST:PORT.",
             )
         said = _json(answer.content)
         if not isinstance(said, dict) or not isinstance(said.get("code"), int):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sinkworker.connectors.settings import ErrorPolicy, FilterType, SinkSettings, is_sensitive
+from sinkworker.connectors.settings import ErrorPolicy, FilterType, KeySource, SinkSettings, is_sensitive
 
 MASK = "*****"
 Value: TypeAlias = str | int | bool | None
@@ -37,6 +37,7 @@ def settings_rows(given: Mapping[str, str], settings: SinkSettings, deployment_s
         Row("subscription:filter:filterType", filter.type, _type_note(given, settings)),
         Row("subscription:filter:expression", filter.expression, _expression_note(settings)),
         Row("subscription:initialPosition", settings.initial_position),
+        Row("partitionKeyExtraction:enabled", key.source is not KeySource.PARTITION_KEY),
         Row("partitionKeyExtraction:source", key.source),
         Row("partitionKeyExtraction:expression", key.expression),
         Row("partitioner", key.partitioner),
@@ -48,6 +49,8 @@ def settings_rows(given: Mapping[str, str], settings: SinkSettings, deployment_s
         Row("headers:traceContext", settings.trace_context),
         Row("format", settings.format),
         *(Row(f"defaultHeaders:{name}", value) for name, value in settings.default_headers.items()),
+        Row("transformer:enabled", settings.transform is not None),
+        Row("logging:enabled", settings.logging_enabled),
         Row("lanes:count", settings.lanes, "" if settings.lanes else "one for each partition, at most 64"),
         Row("errors:policy", ErrorPolicy.STOP if settings.dead_letter_topic is None else ErrorPolicy.DEAD_LETTER),
         Row("errors:deadLetterTopic", settings.dead_letter_topic),

@@ -189,7 +189,7 @@ def _created(api: ManagementApi, original: Original, connector_id: str) -> Outco
 
 def _looked_at(api: ManagementApi, original: Original, connector_id: str) -> Outcome:
     if api.connectors(ids=[connector_id]):
-        raise Refused(f"Connector {connector_id} exists already.", ALREADY_EXISTS, {})
+        raise Refused(f"Connector {connector_id} exists already; --suffix gives copies other ids.", ALREADY_EXISTS, {})
     if violations := examine(Body(original.settings, original.name)).violations:
         raise Refused(f"{connector_id} would be refused:", 3, violations)
     return Outcome.WOULD_CREATE

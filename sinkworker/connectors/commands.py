@@ -39,7 +39,7 @@ def rename(connector: Connector, name: str) -> Change | None:
 def start(connector: Connector, position: Position | None) -> Change:
     """Also while it is stopping: the new activation follows the stop."""
     if connector.state in {State.ACTIVATING, State.RUNNING}:
-        raise _wrong_state(connector, "started", "Stop it first.")
+        raise _wrong_state(connector, "started", "It is started already; to start it anew, stop it first.")
     return _change(EventType.ACTIVATING, position=position)
 
 

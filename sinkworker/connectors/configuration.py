@@ -61,7 +61,8 @@ def texts(settings: Mapping[str, Any]) -> dict[str, str | None]:
         if fault := _key_fault(key):
             violations.setdefault(_shown(key), []).append(fault)
         elif isinstance(value, dict | list):
-            violations[key] = ["must be a text, a number, a boolean or null"]
+            wrapped = " (send the bare map of settings, without a member around it)" if len(settings) == 1 else ""
+            violations[key] = [f"must be a text, a number, a boolean or null{wrapped}"]
     if violations:
         raise InvalidArgument(violations)
     return {key: None if value is None else _text(value, "true", "false") for key, value in settings.items()}

@@ -105,6 +105,11 @@ class FilterSettings:
     expression: str = ""
 
     @property
+    def stream_id(self) -> str:
+        """The one stream that is delivered; empty for every other filter."""
+        return self.expression if self.type is FilterType.STREAM_ID else ""
+
+    @property
     def prefixes(self) -> tuple[str, ...]:
         """The alternatives of a prefix expression."""
         return tuple(part.strip() for part in self.expression.split(",") if part.strip())
@@ -406,7 +411,8 @@ class _Reader:
         chosen = given or _inferred_type(expression)
         if chosen == FilterType.JSON_PATH:
             if scope is Scope.STREAM:
-                self.fault("subscription:filter:scope", "must be record with a jsonPath filter")
+                read_as = "" if given else " (the expression reads as a JSONPath; give its filterType if it is none)"
+                self.fault("subscription:filter:scope", f"must be record with a jsonPath filter{read_as}")
             if problem := jsonpath.fault(expression):
                 self.fault(key, f"is no JSONPath query (RFC 9535): {problem}")
             return FilterSettings(Scope.RECORD, FilterType.JSON_PATH, expression)

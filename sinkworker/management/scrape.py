@@ -28,7 +28,8 @@ def _measured(registry: Registry, connector: Connector, end: int, counts: Counts
     shown: dict[tuple[Series, str], float] = {(ACTIVE, ""): int(runs)}
     delivered = gauges["position"] if gauges else registry.position(connector.id)
     if delivered is not None:
-        shown[LAG, ""] = max(0, end - max(0, delivered))
+        # What the filter keeps back moves the log's end, and a filter by stream does not even tell.
+        shown[LAG, ""] = 0 if runs and gauges and gauges["current"] else max(0, end - max(0, delivered))
     if gauges and runs:
         shown |= _in_flight(gauges)
     return Measured(connector.id, counts, shown)

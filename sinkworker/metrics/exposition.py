@@ -25,7 +25,7 @@ class Measured:
 
 
 def text(connectors: Iterable[Measured]) -> str:
-    """Every series with its samples. A counter or histogram that nobody has counted yet stands at zero."""
+    """Every series with its samples. A connector that has counted anything has all its counts, at zero if need be."""
     shown = list(connectors)
     lines: list[str] = []
     for series in (*DOCUMENTED, *OURS):
@@ -37,6 +37,8 @@ def text(connectors: Iterable[Measured]) -> str:
 
 def _samples(series: Series, measured: Measured) -> Iterator[str]:
     connector = measured.connector
+    if series.kind is not Kind.GAUGE and not measured.counts:
+        return
     if series.kind is Kind.GAUGE:
         for (of, label), value in measured.gauges.items():
             if of is series:

@@ -14,6 +14,8 @@ class Arrears:
 
     def __init__(self) -> None:
         self.dispatched_records = 0
+        self.live = False
+        """The database has said that there is no more, and sends what is appended as it comes."""
         self._read: deque[tuple[Cursor, float]] = deque()
 
     def read(self, created_s: float, last: Cursor) -> None:
@@ -21,13 +23,18 @@ class Arrears:
         self._read.append((last, created_s))
 
     def gauges(self, survey: Survey, watermark: Watermark, buffered_records: int) -> Gauges:
-        """As it is shown: records behind, creation time of the oldest of them (0 without any), batches, lanes."""
-        while self._read and self._read[0][0] <= watermark.cursor:
-            self._read.popleft()
+        """As it is shown: records behind, creation time of the oldest of them (0 without any), batches, lanes.
+
+        `current` is whether everything that the database has for this connector is delivered.
+        """
         queued = self.dispatched_records - watermark.acked_records
+        behind = queued + buffered_records
+        while self._read and (not behind or self._read[0][0] <= watermark.cursor):
+            self._read.popleft()
         return {
             "position": watermark.cursor.commit,
-            "records": queued + buffered_records,
+            "current": self.live and not behind,
+            "records": behind,
             "oldest": self._read[0][1] if self._read else 0,
             "queued": queued,
             "batches": watermark.in_flight_batches,

@@ -12,9 +12,9 @@ from sinkworker import logs
 from sinkworker.bell import SocketBell
 from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.errors import RedisUnavailable, Restored, SinkworkerError, Stale, Transient
-from sinkworker.metrics.series import FAULTS
+from sinkworker.metrics.series import ERRORS, FAULTS
 from sinkworker.model import Revision
-from sinkworker.scheduling.tenure import ActiveTenure, Means, finish_stop
+from sinkworker.scheduling.tenure import ActiveTenure, Condemned, Means, finish_stop
 
 log = logging.getLogger(__name__)
 
@@ -146,11 +146,15 @@ class Runner(threading.Thread):
         return True
 
     def _fail_for(self, tenure: ActiveTenure, exc: Exception) -> None:
+        code = exc.code if isinstance(exc, SinkworkerError) else "internal"
+        self._means.tally.count(self._id, FAULTS)
+        if not isinstance(exc, Condemned):
+            self._means.tally.count(self._id, ERRORS, label=code)
         if isinstance(exc, SinkworkerError):
-            self._fail(tenure, exc.code, str(exc))
+            self._fail(tenure, code, str(exc))
         else:
             log.exception("a bug stops the connector", extra={"connector": self._id})
-            self._fail(tenure, "internal", f"Unexpected {type(exc).__name__}: {exc}")
+            self._fail(tenure, code, f"Unexpected {type(exc).__name__}: {exc}")
 
     def _fail(self, tenure: ActiveTenure, code: str, message: str) -> None:
         """Stop for a reason that a person has to see (P5): end in order as far as it goes, then say so."""

@@ -76,6 +76,10 @@ class Means:
     tally: Tally
 
 
+class Condemned(Undeliverable):
+    """A worker has found what stops the connector, and counted it."""
+
+
 class ActiveTenure:
     """A scheduler's epoch over a connector, from `begin` to `end`. One thread uses it; `bell` may be rung by others."""
 
@@ -131,7 +135,9 @@ class ActiveTenure:
         assert self._connector.generation is not None
         generation = self._connector.generation
         self._layout = generation.layout
-        self._store = CheckpointStore(self._means.database, self._id, generation.id, generation.start)
+        self._store = CheckpointStore(
+            self._means.database, self._id, generation.id, generation.start, self._settings.filter.stream_id
+        )
         self._checkpoint = self._store.load()
         self._check_database(self._checkpoint.cursor)
         taken = self._take_ledger(generation)
@@ -272,6 +278,7 @@ class ActiveTenure:
             discard_to, cursor = cursor, Cursor.BEGINNING
         dead_letters = self._settings.dead_letter_topic is not None
         self._router = Router(self._settings.key, self._layout, discard_to, dead_letters=dead_letters)
+        self._arrears.live = False
         self._subscription = self._means.subscribe(self._filter, cursor, self._bell)
 
     def _can_read_from(self, cursor: Cursor) -> bool:
@@ -340,15 +347,18 @@ class ActiveTenure:
             return False
         except NoBoundary as exc:
             raise _restored(f"position {self._lanes.read.commit} is no longer a record's") from exc
+        before = self._lanes.read
         self._route(items)
-        self._count(items)
+        self._count(items, before)
         return bool(items)
 
-    def _count(self, items: Sequence[Item]) -> None:
+    def _count(self, items: Sequence[Item], before: Cursor) -> None:
         records = [item for item in items if isinstance(item, Record)]
-        if records:
-            self._means.tally.count(self._id, CONSUMED, len(records))
-            self._arrears.read(created_s(records[0]), records[-1].cursor)
+        if not records:
+            return
+        self._means.tally.count(self._id, CONSUMED, len(records))
+        if self._lanes.read != before:  # else all were events of our own, which no connector delivers
+            self._arrears.read(created_s(records[0]), self._lanes.read)
 
     def _route(self, items: Iterable[Item]) -> None:
         """Every record into its lane's buffer. Runs for every record."""
@@ -362,6 +372,7 @@ class ActiveTenure:
                 self._lanes.passed(item.cursor)
             elif item.caught_up:
                 self._caught_up = self._lanes.read
+                self._arrears.live = True
 
     def _resubscribe(self) -> None:
         """The connection was lost: go on from where the lanes stand, if this is still the same database (R8)."""
@@ -399,7 +410,7 @@ class ActiveTenure:
         self._send(self._grouping.due(survey, sum(batch.count for batch in batches), now))
         if survey.failure:
             reason = json.loads(survey.failure)
-            raise Undeliverable(reason["message"], code=reason["code"])
+            raise Condemned(reason["message"], code=reason["code"])
         if now - self._shown_at >= SHOW_S:
             self._shown_at = now
             self._show(survey)
@@ -506,7 +517,7 @@ def settle(means: Means, connector: Connector, epoch: Epoch, closed: Closed, set
     """Make durable how an epoch ended: the checkpoint, then the progress of lanes that are ahead of it (R9)."""
     assert connector.generation is not None
     generation = connector.generation
-    store = CheckpointStore(means.database, connector.id, generation.id, generation.start)
+    store = CheckpointStore(means.database, connector.id, generation.id, generation.start, settings.filter.stream_id)
     checkpoint: Checkpoint = store.load()
     if settings.autocommit.enabled:
         checkpoint = store.advance(checkpoint, closed.watermark, epoch)

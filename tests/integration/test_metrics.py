@@ -67,6 +67,29 @@ def test_a_connectors_metrics_count_every_record_of_every_worker(system: System,
     assert scrape(flow)["kurrent_connector_active_total"] == 0
 
 
+def test_who_has_everything_delivered_is_not_behind_whatever_else_is_appended(system: System, scrape: Scrape) -> None:
+    """Of the whole log a connector reads its own checkpoints, too, and delivers them never."""
+    everything = system.flow(**{"subscription:filter:filterType": "", "subscription:filter:expression": ""})
+    one_stream = system.flow(**{"subscription:filter:filterType": "streamId"})
+    eventually(lambda: scrape(everything).get("messaging_kurrent_consumer_message_count_total", 0) > 0)
+    for flow in (everything, one_stream):
+        eventually(lambda flow=flow: is_current(scrape(flow)))  # type: ignore[misc]
+        flow.stop()
+
+
+def is_current(shown: dict[str, float]) -> bool:
+    gauges = ("messaging_kurrent_consumer_lag", "sinkworker_lag_records", "sinkworker_lag_seconds")
+    return all(shown.get(name) == 0 for name in gauges)
+
+
+def test_what_stops_a_connector_before_it_reads_is_an_error_too(system: System, scrape: Scrape) -> None:
+    missing = Flow(system, "no-such-topic")
+    missing.create()
+    missing.start()
+    eventually(lambda: scrape(missing).get("kurrent_sink_errors_total") == 1)
+    assert scrape(missing)["messaging_kurrent_processor_error_count_total"] == 1
+
+
 def everyone_has_told(shown: dict[str, float], records: int) -> bool:
     counts = ("kurrent_sink_written_total_records_count", "messaging_kurrent_consumer_message_count_total")
     return all(shown[name] == records for name in counts) and shown[COMMITS] > 0

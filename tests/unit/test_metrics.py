@@ -116,6 +116,7 @@ def test_arrears_are_what_was_read_and_not_confirmed() -> None:
     survey = Survey(1, {LaneNumber(2): 4}, 9)
     assert arrears.gauges(survey, watermark(at(40), 10), 5) == {
         "position": 40,
+        "current": False,
         "records": 25,
         "oldest": 1000.0,
         "queued": 20,
@@ -123,4 +124,9 @@ def test_arrears_are_what_was_read_and_not_confirmed() -> None:
         "lanes": {"2": 4},
     }
     assert arrears.gauges(survey, watermark(at(50), 20), 0)["oldest"] == 1007.0
-    assert arrears.gauges(survey, watermark(at(90), 30), 0)["oldest"] == 0
+    arrears.read(1009.0, at(95))  # of which a replay had everything delivered
+    arrears.live = True
+    caught_up = arrears.gauges(survey, watermark(at(90), 30), 0)
+    assert (caught_up["oldest"], caught_up["records"], caught_up["current"]) == (0, 0, True)
+    arrears.dispatched_records += 1
+    assert not arrears.gauges(survey, watermark(at(90), 30), 0)["current"]
