@@ -34,6 +34,7 @@ def system(tmp_path_factory: pytest.TempPathFactory, kafka: ApacheKafka) -> Iter
         yield running
 
 
+@pytest.mark.long  # in the plain suite tests/chaos kills Apache Kafka
 def test_a_broker_that_is_killed_and_comes_back_loses_nothing(kafka: ApacheKafka, system: System) -> None:
     """Over TLS and with a password (A54): what a broker says that is going or coming is no refusal of either."""
     flow = system.flow(**kafka.access("saslSsl", "scramSha512"))

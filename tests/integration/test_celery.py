@@ -156,6 +156,7 @@ def test_a_killed_child_is_one_line(own: System, load: Flow) -> None:
     assert "died of signal 9 (SIGKILL); another one is started" in line
 
 
+@LONG
 def test_a_killed_redis_costs_no_traceback_and_the_workers_are_soon_back(own: System, load: Flow) -> None:
     connected = [worker.log.read_text().count("Connected to") for worker in own.workers]
     os.kill(own.local.pid, signal.SIGSTOP)  # which would start another one at once

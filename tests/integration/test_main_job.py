@@ -80,6 +80,7 @@ def test_a_stream_is_delivered_from_the_position_of_another_streams_record(syste
     assert sorted(delivered) == [event.commit_position for event in log[30:]]
 
 
+@pytest.mark.long
 def test_a_filter_that_becomes_one_stream_goes_on_from_the_checkpoint(system: System) -> None:
     flow = Flow(system, system.topic())
     flow.append(20, streams=1)

@@ -195,7 +195,13 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
+RARE = ("dead letters are not awaited",)
+"""What it takes many schedules to notice."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in RARE else name for name in BROKEN]
+)
 def test_a_broken_rule_is_noticed(name: str) -> None:
     rules, faults = BROKEN[name]
     for seed in range(PATIENCE):
