@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TextIO
 from weakref import WeakSet
 
@@ -44,6 +45,9 @@ def setup(level: str, role: str, *, stream: TextIO | None = None) -> None:
 SHARED = (KurrentDBUnavailable.code, RedisUnavailable.code)
 """Troubles with a server that a whole role needs."""
 
+LATELY_S = 15.0
+"""How long after one part has said a shared trouble another's is taken for the same."""
+
 NAMED = 10
 """Most connectors that one line names."""
 
@@ -66,20 +70,30 @@ def _is_wanted(record: logging.LogRecord) -> bool:
 class Role:
     """All that one role waits for: whichever part of it meets a shared trouble first says it for all of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._parts: WeakSet[Troubles] = WeakSet()
         self._lock = threading.Lock()
+        self._clock = clock
+        self._said: dict[str, tuple[int, float]] = {}
+        """By code: which part said it last, and when."""
 
     def join(self, part: Troubles) -> None:
         with self._lock:
             self._parts.add(part)
 
     def is_first(self, part: Troubles, code: str) -> bool:
-        """Note that the part has met it. Whether no other part has."""
+        """Note that the part has met it. Whether no other part has, or has said it within the last moments.
+
+        A call that was under way when the server came back may fail after others have seen it well.
+        """
         with self._lock:
+            sayer, said_s = self._said.get(code, (id(part), 0.0))
             known = any(code in each.kinds for each in self._parts)
+            lately = sayer != id(part) and self._clock() - said_s < LATELY_S
             part.kinds.add(code)
-            return not known
+            if not known and not lately:
+                self._said[code] = id(part), self._clock()
+            return not known and not lately
 
     def connectors(self) -> str:
         """Every connector of the role, as a line names them."""

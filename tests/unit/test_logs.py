@@ -89,7 +89,8 @@ def test_each_kind_of_trouble_is_said_once_and_once_that_it_is_over() -> None:
 
 def test_what_a_whole_role_waits_for_is_said_once_for_all_its_connectors() -> None:
     stream = written()
-    role, log = logs.Role(), logging.getLogger("x")
+    now_s = 0.0
+    role, log = logs.Role(lambda: now_s), logging.getLogger("x")
     looks = logs.Troubles(log, role)
     loans, tenants = (logs.Troubles(log, role, connector=name) for name in ("loans", "tenants"))
     assert loans.say(RedisUnavailable("No Redis."), "Waiting.")
@@ -105,6 +106,10 @@ def test_what_a_whole_role_waits_for_is_said_once_for_all_its_connectors() -> No
     ]
     for each in (looks, loans, tenants):
         assert each.over("well")
+    assert looks.say(RedisUnavailable("No Redis."))  # from a call that was under way
+    assert looks.over("well")
+    assert "No Redis. connector" not in stream.getvalue()
+    now_s = logs.LATELY_S
     assert looks.say(RedisUnavailable("No Redis."))
     assert stream.getvalue().endswith("No Redis. connector=loans,tenants\n")
 
