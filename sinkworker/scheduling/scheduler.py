@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
@@ -62,6 +61,7 @@ class Scheduler:
         self._looked = False
         self._role = logs.Role()
         self._troubles = logs.Troubles(log, self._role)
+        self._lease_troubles = logs.Troubles(log, self._role)
 
     def run(self, stop: threading.Event) -> None:
         listener = redis_client.Listener(self._redis, self._wake, self._look.set, stop, self._role)
@@ -107,9 +107,13 @@ class Scheduler:
 
     def _keep_leases(self) -> None:
         """A lost lease needs no care: the epoch fences (P7)."""
-        with contextlib.suppress(SinkworkerError):  # a silent Redis is waited for once, not for each connector
+        try:
             for runner in self._runners.values():
                 runner.keep_lease()
+        except SinkworkerError as exc:  # a silent Redis is waited for once, not for each connector
+            self._lease_troubles.say(exc, "Connectors wait for it.")
+        else:
+            self._lease_troubles.forget()
 
     def _attend(self, connector: Connector) -> None:
         runner = self._runners.get(connector.id)
