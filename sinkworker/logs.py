@@ -45,8 +45,8 @@ def setup(level: str, role: str, *, stream: TextIO | None = None) -> None:
 SHARED = (KurrentDBUnavailable.code, RedisUnavailable.code)
 """Troubles with a server that a whole role needs."""
 
-LATELY_S = 15.0
-"""How long after one part has said a shared trouble another's is taken for the same."""
+LATELY_S = 6.0
+"""How long after one part has said a shared trouble another's is taken for the same: as long as a call lasts."""
 
 NAMED = 10
 """Most connectors that one line names."""

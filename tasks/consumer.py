@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from celery.exceptions import InvalidTaskError
 from celery.worker import consumer
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from tasks import noise
 
@@ -19,9 +20,14 @@ log = logging.getLogger(__name__)
 RECONNECT_S = 1
 LONGEST_RECONNECT_S = 3
 
+FULL_S = 5.0
+"""A Redis that was full within this time may still be."""
+
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no annotations
     """Comes back soon after the broker does, and says in one line what it drops."""
+
+    _found_full_s = float("-inf")
 
     def ensure_connected(self, conn: Any) -> Any:
         # Celery's own pauses grow to 30 s, however short the outage.
@@ -29,8 +35,23 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no anno
             conn.ensure_connection, interval_start=RECONNECT_S, interval_step=1, interval_max=LONGEST_RECONNECT_S
         )
         connected = super().ensure_connected(conn)
-        noise.one_line.connected()
+        if time.monotonic() - self._found_full_s > FULL_S:
+            noise.one_line.connected()
         return connected
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        super().on_connection_error_before_connected(exc)
+        self._wait_for_room(exc)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        super().on_connection_error_after_connected(exc)
+        self._wait_for_room(exc)
+
+    def _wait_for_room(self, exc: Exception) -> None:
+        """A full Redis takes the connection at once, and then nothing that has to be stored."""
+        if isinstance(exc, OutOfMemoryError):
+            self._found_full_s = time.monotonic()
+            time.sleep(RECONNECT_S)
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **options)

@@ -8,6 +8,7 @@ from typing import Any
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
+from redis.exceptions import OutOfMemoryError
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,10 @@ class Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
+    """A transport that takes a full Redis for one that is away: it is tried again. To kombu it ends the worker."""
+
     Channel = Channel
+    connection_errors = (*redis.Transport.connection_errors, OutOfMemoryError)
 
 
 def register() -> None:

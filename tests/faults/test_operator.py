@@ -160,6 +160,7 @@ def test_a_redis_that_is_full(system: System, flow: Flow, logs: Logs) -> None:
     assert error.code == "redis-full"
     (line,) = logs.troubles("scheduler")
     assert "Redis is full" in line
+    assert all(worker.alive for worker in system.workers)
     assert f"Its records wait. connector={flow.id}" in line
 
 
