@@ -23,7 +23,7 @@ class Damaged(Stale):
     code = "ledger-damaged"
 
 
-FIRST_RESEND_MS = 5_000
+FIRST_RESEND_MS = 3_000
 """A lane that waits unclaimed is sent again after this long, then after twice as long each time."""
 
 LONGEST_RESEND_MS = 60_000

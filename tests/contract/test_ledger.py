@@ -405,7 +405,7 @@ def test_every_word_of_the_worker_renews_its_claim(world: World, renew: str) -> 
 def test_the_same_activation_is_sent_again_with_growing_intervals(world: World) -> None:
     ledger = world.ledger
     begin(ledger, batch(2, 0, 1))
-    waits_ms = [FIRST_RESEND_MS, 5_000, 10_000, 20_000, 40_000, LONGEST_RESEND_MS, LONGEST_RESEND_MS]
+    waits_ms = [FIRST_RESEND_MS, *(FIRST_RESEND_MS << doublings for doublings in range(5)), LONGEST_RESEND_MS]
     for wait_ms in waits_ms:
         world.elapse(wait_ms - 1_000)
         assert ledger.reap() == Reaped()
