@@ -110,10 +110,6 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
-def _token(value: str) -> Secret:
-    return Secret(value)
-
-
 def _readable_file(value: str) -> Path:
     _secret_in(Path(value), "token")
     return Path(value)
@@ -253,7 +249,7 @@ SETTINGS: dict[str, Setting] = {
         "where `sinkworker connectors` finds the API, if elsewhere: `https://USER:PASSWORD@HOST:PORT`",
     ),
     "api_user": Setting("SINKWORKER_API_USER", _user, "the one user of the HTTP API; unset, it asks for none"),
-    "api_password": Setting("SINKWORKER_API_PASSWORD", _token, "that user's password", hidden=True),
+    "api_password": Setting("SINKWORKER_API_PASSWORD", Secret, "that user's password", hidden=True),
     "api_password_file": Setting(
         "SINKWORKER_API_PASSWORD_FILE", Path, "a file with the password, which then counts alone"
     ),
@@ -296,7 +292,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "data_protection_token": Setting(
         "SINKWORKER_DATA_PROTECTION_TOKEN",
-        _token,
+        Secret,
         "what passwords in settings are encrypted under; the same for every process, for ever",
         hidden=True,
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 
 from sinkworker import logs
 from sinkworker.checkpoint.cadence import Cadence
@@ -14,8 +13,8 @@ from sinkworker.crashpoints import CrashPoint, reach
 from sinkworker.errors import SinkworkerError, Transient, Unavailable
 from sinkworker.ledger.contract import Enqueue, Ledger, Watermark
 from sinkworker.metrics.series import COMMIT_S, REAPED
+from sinkworker.metrics.stretches import Stretches
 from sinkworker.metrics.tally import Tally
-from sinkworker.model import Cursor
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +47,8 @@ class Watch:
         self._checkpoint: Checkpoint | None = None
         self._quiet_until_s = 0.0
         self._tally = tally
-        self._dispatched: deque[tuple[Cursor, float]] = deque()
-        """Frontiers that no checkpoint covers yet, and when each was first seen."""
+        self._dispatched = Stretches()
+        """What no checkpoint covers yet, and when it was first seen dispatched."""
         self._troubles = logs.Troubles(log, role, connector=connector.id)
 
     def serves(self, connector: Connector) -> bool:
@@ -94,8 +93,7 @@ class Watch:
     def _commit(self, watermark: Watermark, now_s: float, *, last: bool) -> None:
         if not self._autocommit.enabled:
             return
-        if not self._dispatched or watermark.frontier != self._dispatched[-1][0]:
-            self._dispatched.append((watermark.frontier, now_s))
+        self._dispatched.add(watermark.frontier, now_s)
         if self._checkpoint is None:
             self._checkpoint = self._store.load()
         due = self._cadence.due(watermark, self._checkpoint.cursor, self._autocommit, now_s)
@@ -103,12 +101,8 @@ class Watch:
             reach(CrashPoint.WATERMARK)
             self._checkpoint = self._store.advance(self._checkpoint, watermark.cursor, watermark.epoch)
             self._cadence.committed(watermark)
-            self._count(watermark.cursor, now_s)
-
-    def _count(self, committed: Cursor, now_s: float) -> None:
-        while self._dispatched and self._dispatched[0][0] <= committed:
-            _, seen_s = self._dispatched.popleft()
-            self._tally.observe(self.connector.id, COMMIT_S, now_s - seen_s)
+            for seen_s in self._dispatched.take(watermark.cursor):
+                self._tally.observe(self.connector.id, COMMIT_S, now_s - seen_s)
 
     def _reap(self) -> None:
         reaped = self._ledger.reap()

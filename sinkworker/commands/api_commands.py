@@ -165,11 +165,7 @@ def start(
       sinkworker connectors start loans-sink --wait
       sinkworker connectors start loans-sink --position 16829
     """
-    from sinkworker.commands.waiting import until_running
-
-    api.ask(f"start {connector_id}", "POST", f"/{connector_id}/start{'' if position is None else f'/{position}'}")
-    if wait:
-        until_running(api, connector_id, timeout_s, say)
+    _set_going(api, "start", connector_id, position, timeout_s if wait else None)
     done(api, connector_id, f"{connector_id} {'is running.' if wait else 'is to run.'}", as_json)
 
 
@@ -212,11 +208,7 @@ def reset(
     Example:
       sinkworker connectors reset loans-sink --position 16829
     """
-    from sinkworker.commands.waiting import until_running
-
-    api.ask(f"reset {connector_id}", "POST", f"/{connector_id}/reset{'' if position is None else f'/{position}'}")
-    if wait:
-        until_running(api, connector_id, timeout_s, say)
+    _set_going(api, "reset", connector_id, position, timeout_s if wait else None)
     where = "the beginning" if not position else f"position {position}"
     done(api, connector_id, f"{connector_id} {'runs' if wait else 'is to run'} from {where}.", as_json)
 
@@ -284,3 +276,12 @@ def _print_effective(connector_id: str, given: Mapping[str, str], settings: Sink
         )
     else:
         tables.show(tables.of_rows(rows, "setting"), tables.of_rows(options, "producer option"))
+
+
+def _set_going(api: ManagementApi, verb: str, connector_id: str, position: int | None, timeout_s: float | None) -> None:
+    """Start or reset it; with a time, wait until it runs."""
+    from sinkworker.commands.waiting import until_running
+
+    api.ask(f"{verb} {connector_id}", "POST", f"/{connector_id}/{verb}{'' if position is None else f'/{position}'}")
+    if timeout_s is not None:
+        until_running(api, connector_id, timeout_s, say)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from sinkworker.ledger.contract import Survey, Watermark
+from sinkworker.metrics.stretches import Stretches
 from sinkworker.metrics.tally import Gauges
 from sinkworker.model import Cursor
 
@@ -16,11 +15,11 @@ class Arrears:
         self.dispatched_records = 0
         self.live = False
         """The database has said that there is no more, and sends what is appended as it comes."""
-        self._read: deque[tuple[Cursor, float]] = deque()
+        self._read = Stretches()
 
     def read(self, created_s: float, last: Cursor) -> None:
         """Records were read: the first of them created so many seconds after 1970, the last standing at `last`."""
-        self._read.append((last, created_s))
+        self._read.add(last, created_s)
 
     def gauges(self, survey: Survey, watermark: Watermark, buffered_records: int) -> Gauges:
         """As it is shown: records behind, creation time of the oldest of them (0 without any), batches, lanes.
@@ -29,13 +28,14 @@ class Arrears:
         """
         queued = self.dispatched_records - watermark.acked_records
         behind = queued + buffered_records
-        while self._read and (not behind or self._read[0][0] <= watermark.cursor):
-            self._read.popleft()
+        if not behind:
+            self._read.clear()
+        self._read.take(watermark.cursor)
         return {
             "position": watermark.cursor.commit,
             "current": self.live and not behind,
             "records": behind,
-            "oldest": self._read[0][1] if self._read else 0,
+            "oldest": self._read.oldest_s or 0,
             "queued": queued,
             "batches": watermark.in_flight_batches,
             "lanes": {str(lane): depth for lane, depth in survey.mailboxes.items()},

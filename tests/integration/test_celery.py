@@ -230,7 +230,8 @@ def test_a_pool_process_does_not_wait_until_its_parent_knows_a_task_that_it_has_
     subprocess.run([sys.executable, "-c", FORGOTTEN], cwd=tmp_path, env=environ, check=True, timeout=10)
 
 
-@pytest.mark.parametrize(("number", "stops"), [pytest.param(signal.SIGTERM, 3, marks=LONG), (signal.SIGINT, 1)])
+@LONG
+@pytest.mark.parametrize(("number", "stops"), [(signal.SIGTERM, 3), (signal.SIGINT, 1)])
 def test_a_worker_under_load_ends_in_time_and_with_0(own: System, load: Flow, number: int, stops: int) -> None:
     for _ in range(stops):
         eventually(lambda: flows(load), within_s=30)

@@ -79,6 +79,7 @@ def test_kill_9_of_the_demo_leaves_no_process(tmp_path: Path) -> None:
         eventually(lambda: running.processes() == [], within_s=5)
 
 
+@pytest.mark.long
 def test_ctrl_c_stops_everything_and_ends_with_130(tmp_path: Path) -> None:
     with demo(tmp_path, "--events", "100000", "--json") as running:
         eventually(lambda: running.said("appending loan requests"), within_s=30)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 import redis
 from confluent_kafka.admin import AdminClient
 from kurrentdbclient import KurrentDBClient
@@ -191,6 +192,7 @@ def test_a_stack_that_is_told_to_stop_serves_on_until_the_last_client_has_gone(t
         assert stack.process.wait(2) == 0
 
 
+@pytest.mark.long
 def test_a_stack_whose_clients_stay_is_gone_before_a_supervisor_would_kill_it(tmp_path: Path) -> None:
     with local(tmp_path) as stack:
         role = redis.Redis.from_url(stack.addresses()["REDIS_URL"])

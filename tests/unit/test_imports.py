@@ -32,6 +32,7 @@ PURE = (
     "scheduling/arrears.py",
     "scheduling/lanes.py",
     "metrics/series.py",
+    "metrics/stretches.py",
     "metrics/tally.py",
     "metrics/exposition.py",
     "keys.py",

@@ -11,6 +11,7 @@ from sinkworker.ledger.contract import Survey, Watermark
 from sinkworker.metrics import exposition, series
 from sinkworker.metrics.exposition import Measured
 from sinkworker.metrics.series import Kind
+from sinkworker.metrics.stretches import MOST, Stretches
 from sinkworker.metrics.tally import Tally
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Position
 from sinkworker.scheduling.arrears import Arrears
@@ -130,3 +131,17 @@ def test_arrears_are_what_was_read_and_not_confirmed() -> None:
     assert (caught_up["oldest"], caught_up["records"], caught_up["current"]) == (0, 0, True)
     arrears.dispatched_records += 1
     assert not arrears.gauges(survey, watermark(at(90), 30), 0)["current"]
+
+
+def test_stretches_are_bounded_and_know_exactly_how_old_the_oldest_is() -> None:
+    stretches = Stretches()
+    for number in range(3 * MOST):
+        stretches.add(at(number), float(number))
+        stretches.add(at(number), 9e9)  # nothing new
+    assert stretches.oldest_s == 0.0
+    assert stretches.take(at(1)) == [0.0, 1.0]
+    assert stretches.oldest_s == 2.0
+    left = stretches.take(at(3 * MOST))
+    assert len(left) == MOST - 2
+    assert left[-1] == MOST - 1  # all of the rest count as of when the first of it came
+    assert stretches.oldest_s is None

@@ -208,6 +208,7 @@ class Caller:
                 client = None
 
 
+@pytest.mark.long
 def test_a_stop_leaves_no_call_without_an_end(start: Callable[..., StandIn]) -> None:
     server = start()
     with KurrentDBClient(server.uri) as client:

@@ -306,6 +306,7 @@ def test_the_node_is_found_by_gossip(reading: Readers, shared: StandIn, client: 
     assert numbers(reading.caught_up(reading.subscribe(uri, OneStream(stream)))) == [0, 1, 2]
 
 
+@pytest.mark.long
 def test_long_backpressure_loses_nothing(
     reading: Readers, start: Callable[..., StandIn], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.simulation.world import CLEAN, EVERYTHING, NO_FAULTS, Faults, World
 
-SCHEDULES = int(os.environ.get("SINKWORKER_TEST_SCHEDULES", "15"))
+SCHEDULES = int(os.environ.get("SINKWORKER_TEST_SCHEDULES", "10"))
 """For each kind of faults. More find more: 1,000 take some minutes."""
 
 KINDS = {
