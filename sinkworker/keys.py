@@ -33,19 +33,20 @@ class KeyExtractor:
         return self._extract(stream, metadata) or _record_key(metadata)
 
 
-def partition_of(key: bytes | None, record_id: str, partitions: int) -> int:
+def partition_of(key: bytes | None, substitute: str, partitions: int) -> int:
     """The Kafka partition of a record.
 
     With a key it is where librdkafka's `consistent_random` puts it by itself; without one (an empty one counts as
-    none, as it does there) the event's id decides, and the record is produced to that partition explicitly, so that a
-    replay goes to the same.
+    none, as it does there) the substitute decides, and the record is produced to that partition explicitly, so that a
+    replay goes to the same. The substitute is the event's id, which spreads records evenly; where the topic is a
+    template it is the stream's name, as for the lane (`lane_by_key`), so that a stream's order is kept.
     """
-    return crc32(key or record_id.encode()) % partitions
+    return crc32(key or substitute.encode()) % partitions
 
 
-def java_partition_of(key: bytes | None, record_id: str, partitions: int) -> int:
+def java_partition_of(key: bytes | None, substitute: str, partitions: int) -> int:
     """`partition_of` with `murmur2_random`: a keyed record is where Java's producers and librdkafka's put it."""
-    return (murmur2(key) & 0x7FFFFFFF if key else crc32(record_id.encode())) % partitions
+    return (murmur2(key) & 0x7FFFFFFF if key else crc32(substitute.encode())) % partitions
 
 
 def placement(settings: KeySettings) -> Callable[[bytes | None, str, int], int]:
@@ -56,6 +57,11 @@ def placement(settings: KeySettings) -> Callable[[bytes | None, str, int], int]:
 def lane_of(partition: int, lanes: int) -> LaneNumber:
     """The lane that feeds this partition."""
     return LaneNumber(partition % lanes)
+
+
+def lane_by_key(key: bytes | None, stream: str, lanes: int) -> LaneNumber:
+    """The lane where the topic is a template: each has partitions of its own, so that they cannot decide it."""
+    return LaneNumber(crc32(key or stream.encode()) % lanes)
 
 
 def _extractor(settings: KeySettings) -> Callable[[str, bytes], str | None]:

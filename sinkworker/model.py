@@ -111,7 +111,10 @@ class Layout:
     """What decides a record's lane. It depends on nothing that a replay would see differently."""
 
     partitions: int
-    """The topic's partition count as first seen. A later count changes nothing within the generation."""
+    """The topic's partition count as first seen. A later count changes nothing within the generation.
+
+    0 where the topic is a template: then the key alone decides the lane.
+    """
     lanes: int
     keys: str
     """Fingerprint of the partition key settings."""

@@ -47,32 +47,46 @@ class Topic:
     max_message_bytes: int
 
 
-def describe_topic(name: str, options: Mapping[str, Any], timeout_s: float = 5.0) -> Topic:
-    """Ask the brokers. Raises Unavailable without an answer, Misconfigured without a topic or access to it.
+class Brokers:
+    """A connector's brokers as they are asked about topics, over a connection that lasts as long as this."""
 
-    `options` are the producer's. A missing topic is left to the broker to create where its `auto.create.topics.enable`
-    says so, as it would for any producer.
-    """
-    common = {
-        key: value for key, value in options.items() if key in _CLIENT_OPTIONS or key.startswith(("sasl.", "ssl."))
-    }
-    faults: list[KafkaError] = []
-    client: dict[str, Any] = {**common, "error_cb": faults.append, "log_level": CRITICAL_ONLY}
-    servers = options["bootstrap.servers"]
-    try:
-        admin = AdminClient(client, logger=_LOG)
-    except KafkaException as exc:
-        raise _unusable(exc.args[0], options.get("ssl.ca.location")) from exc
-    try:
-        found = _found(admin, faults, name, timeout_s)
-        if found is None and _broker_creates_topics(admin, timeout_s):
-            found = admin.list_topics(name, timeout=timeout_s).topics.get(name)
-    except KafkaException as exc:
-        admin.poll(0)
-        raise _translated(exc.args[0], faults, servers) from exc
-    _check_found(name, found, servers)
-    assert found is not None
-    return Topic(name, len(found.partitions), _max_message_bytes(admin, name, timeout_s))
+    def __init__(self, options: Mapping[str, Any], timeout_s: float = 5.0) -> None:
+        """`options` are the producer's. Raises Misconfigured where nothing can be begun with them."""
+        self._servers = options["bootstrap.servers"]
+        self._timeout_s = timeout_s
+        self._faults: list[KafkaError] = []
+        """The connection's errors during a question."""
+        self._admin = _admin(options, self._faults)
+
+    def check(self) -> None:
+        """Whether they answer. Raises Unavailable without an answer, Misconfigured without access."""
+        self._faults.clear()
+        try:
+            _listed(self._admin, self._faults, self._timeout_s)
+        except KafkaException as exc:
+            raise self._translated(exc) from exc
+
+    def topic(self, name: str) -> Topic:
+        """Raises Unavailable without an answer, Misconfigured without a topic or access to it.
+
+        A missing topic is left to the brokers to create where their `auto.create.topics.enable` says so, as it would
+        be for any producer.
+        """
+        self._faults.clear()
+        admin, timeout_s = self._admin, self._timeout_s
+        try:
+            found = _found(admin, self._faults, name, timeout_s)
+            if found is None and _broker_creates_topics(admin, timeout_s):
+                found = admin.list_topics(name, timeout=timeout_s).topics.get(name)
+        except KafkaException as exc:
+            raise self._translated(exc) from exc
+        _check_found(name, found, self._servers)
+        assert found is not None
+        return Topic(name, len(found.partitions), _max_message_bytes(admin, name, timeout_s))
+
+    def _translated(self, exc: KafkaException) -> KafkaUnavailable | Misconfigured:
+        self._admin.poll(0)
+        return _translated(exc.args[0], self._faults, self._servers)
 
 
 def create_topic(name: str, partitions: int, servers: str) -> None:
@@ -99,6 +113,18 @@ def create_topic(name: str, partitions: int, servers: str) -> None:
                 hint="Check KAFKA_BOOTSTRAP_SERVERS and that the brokers run.",
             ) from exc
         raise Misconfigured(f"Kafka at {servers} refuses to create the topic {name!r}: {error.str()}.") from exc
+
+
+def _admin(options: Mapping[str, Any], faults: list[KafkaError]) -> AdminClient:
+    """A client with a producer's options, which adds its errors to `faults`."""
+    common = {
+        key: value for key, value in options.items() if key in _CLIENT_OPTIONS or key.startswith(("sasl.", "ssl."))
+    }
+    client: dict[str, Any] = {**common, "error_cb": faults.append, "log_level": CRITICAL_ONLY}
+    try:
+        return AdminClient(client, logger=_LOG)
+    except KafkaException as exc:
+        raise _unusable(exc.args[0], options.get("ssl.ca.location")) from exc
 
 
 def _unusable(error: KafkaError, ca_location: str | None) -> Misconfigured:

@@ -31,7 +31,7 @@ def settings_rows(given: Mapping[str, str], settings: SinkSettings, deployment_s
     key, commit, filter = settings.key, settings.autocommit, settings.filter
     elsewhere = "the deployment's" if deployment_servers else "unless KAFKA_BOOTSTRAP_SERVERS names others"
     rows = [
-        Row("topic", settings.topic),
+        Row("topic", settings.topic, "a template: each record's own" if settings.topic_is_template else ""),
         Row("bootstrapServers", settings.servers(deployment_servers), "" if settings.bootstrap_servers else elsewhere),
         Row("subscription:filter:scope", filter.scope, _scope_note(settings)),
         Row("subscription:filter:filterType", filter.type, _type_note(given, settings)),
@@ -51,7 +51,7 @@ def settings_rows(given: Mapping[str, str], settings: SinkSettings, deployment_s
         *(Row(f"defaultHeaders:{name}", value) for name, value in settings.default_headers.items()),
         Row("transformer:enabled", settings.transform is not None),
         Row("logging:enabled", settings.logging_enabled),
-        Row("lanes:count", settings.lanes, "" if settings.lanes else "one for each partition, at most 64"),
+        Row("lanes:count", settings.lanes, "" if settings.lanes else _lanes_note(settings)),
         Row("errors:policy", ErrorPolicy.STOP if settings.dead_letter_topic is None else ErrorPolicy.DEAD_LETTER),
         Row("errors:deadLetterTopic", settings.dead_letter_topic),
     ]
@@ -63,6 +63,10 @@ def producer_rows(connector_id: str, settings: SinkSettings, deployment_servers:
     return [
         Row(name, value) for name, value in masked(settings.producer_options(connector_id, deployment_servers)).items()
     ]
+
+
+def _lanes_note(settings: SinkSettings) -> str:
+    return "32, with a template" if settings.topic_is_template else "one for each partition, at most 64"
 
 
 def _scope_note(settings: SinkSettings) -> str:

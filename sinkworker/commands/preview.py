@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from base64 import b64encode
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from sinkworker.bell import SocketBell
@@ -40,13 +40,12 @@ class Subject:
     connector_id: str
     settings: SinkSettings
     partitions: int | None
-    """Of the topic; None where nobody said, and messages show no partition."""
+    """Of each topic; None where nobody said, and messages show no partition."""
 
 
 class Dead(NamedTuple):
     """A message for the dead-letter topic."""
 
-    topic: str
     message: Outgoing
 
 
@@ -64,6 +63,7 @@ def messages(database: Database, reader: Reader, subject: Subject, start: From) 
     layout = generations.layout(settings, subject.partitions or 1)
     wanted = server_filter(settings.filter)
     after, discard_to = _place(database, wanted, start)
+    of_messages = replace(layout, partitions=subject.partitions or 1)  # of every topic, where it is a template
     router = Router(settings.key, layout, discard_to, dead_letters=settings.dead_letter_topic is not None)
     with contextlib.ExitStack() as stack:
         outlets = Outlets(lambda _id, _settings: settings, 1, "", 1.0)
@@ -80,11 +80,9 @@ def messages(database: Database, reader: Reader, subject: Subject, start: From) 
                 if isinstance(item, Record):
                     if router.lane_of(item) is not None:
                         batch = _batch(item)
-                        for message in outlet.messages(batch, layout):
+                        for message in outlet.messages(batch, of_messages):
                             if isinstance(message, Unfit):
-                                assert settings.dead_letter_topic is not None
-                                letter = outlet.letter(batch, message.origin, message.reason)
-                                yield Dead(settings.dead_letter_topic, letter)
+                                yield Dead(outlet.letter(batch, message.origin, message.reason))
                             else:
                                 yield message
                 elif item.caught_up and not isinstance(start, FromNow):
@@ -107,9 +105,9 @@ def start_of(text: str) -> From:
 
 def as_object(shown: Shown, subject: Subject) -> dict[str, Any]:
     """The message for a script: bytes as text, or in base64 where they are no UTF-8."""
-    topic, message = _addressed(shown, subject)
+    message = _message(shown)
     return {
-        "topic": topic,
+        "topic": message.topic,
         **({"partition": message.partition} if _has_partition(shown, subject) else {}),
         **_bytes("key", message.key),
         "headers": {name: value.decode(errors="backslashreplace") for name, value in message.headers},
@@ -121,10 +119,10 @@ def as_object(shown: Shown, subject: Subject) -> dict[str, Any]:
 def as_block(shown: Shown, subject: Subject, number: int) -> str:
     """The message for a person."""
     found = as_object(shown, subject)
-    topic, message = _addressed(shown, subject)
+    message = _message(shown)
     partition = f", partition {message.partition}" if _has_partition(shown, subject) else ""
     lines = [
-        f"--- {number}: topic {topic}{partition}",
+        f"--- {number}: topic {message.topic}{partition}",
         f"record   {message.type} of {message.stream} at position {message.position}",
         f"key      {'(none)' if message.key is None else _shown(found, 'key')}",
     ]
@@ -136,8 +134,8 @@ def as_block(shown: Shown, subject: Subject, number: int) -> str:
     return visible("\n".join(lines))
 
 
-def _addressed(shown: Shown, subject: Subject) -> tuple[str, Outgoing]:
-    return (shown.topic, shown.message) if isinstance(shown, Dead) else (subject.settings.topic, shown)
+def _message(shown: Shown) -> Outgoing:
+    return shown.message if isinstance(shown, Dead) else shown
 
 
 def _has_partition(shown: Shown, subject: Subject) -> bool:

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from sinkworker.config import Secret
-from sinkworker.connectors import dialect, jsonpath, patterns
+from sinkworker.connectors import dialect, jsonpath, patterns, topic_template
 from sinkworker.connectors.errors import InvalidSettings
 
 _T = TypeVar("_T")
@@ -175,6 +175,7 @@ class SinkSettings:
     """Everything that a connector's settings say."""
 
     topic: str
+    """A name, or our addition: a template that makes one for each record."""
     bootstrap_servers: str | None = None
     """None: the deployment's `KAFKA_BOOTSTRAP_SERVERS`, else `localhost:9092`."""
     filter: FilterSettings = FilterSettings()
@@ -194,13 +195,17 @@ class SinkSettings:
     transform: str | None = None
     """JavaScript that has a function `transform`, not yet looked at; None where records stay as they are."""
     lanes: int | None = None
-    """Our addition `lanes:count`. None: one for each partition of the topic, at most 64."""
+    """Our addition `lanes:count`. None: one for each partition of the topic, at most 64; with a template 32."""
     format: Format = Format.RAW
     """Our addition `format`."""
     trace_context: bool = False
     """Our addition `headers:traceContext`: whether the trace of an event goes on in headers of its message."""
     dead_letter_topic: str | None = None
     """Our addition: where records go that can never be delivered. None: they stop the connector."""
+
+    @property
+    def topic_is_template(self) -> bool:
+        return topic_template.is_template(self.topic)
 
     def servers(self, deployment: str | None = None) -> str:
         """The brokers to connect to, where `deployment` names those of connectors that name none."""
@@ -355,7 +360,7 @@ class _Reader:
             self.fault("instanceTypeName", f"must be one of {', '.join(TYPE_NAMES)} (case matters), not {value!r}")
 
     def topic(self) -> str:
-        value = self.text("topic", check=_topic_fault)
+        value = self.text("topic", check=_topic_or_template_fault)
         if not value:
             self.fault("topic", "is required: the Kafka topic to deliver to")
         return value
@@ -489,9 +494,16 @@ def _inferred_type(expression: str) -> str:
 
 
 def _topic_fault(topic: str) -> str | None:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic) or topic in {".", ".."}:
+    if not topic_template.is_legal(topic):
         return f"must be a Kafka topic name: up to 249 letters, digits, `.`, `_` and `-`, not {topic!r}"
     return None
+
+
+def _topic_or_template_fault(topic: str) -> str | None:
+    if not topic_template.is_template(topic):
+        return _topic_fault(topic)
+    problem = topic_template.fault(topic)
+    return None if problem is None else f"is no template for topic names: it {problem}"
 
 
 def _path_fault(path: str) -> str | None:

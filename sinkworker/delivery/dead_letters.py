@@ -50,7 +50,7 @@ class DeadLetters:
         if self._producer is None:
             described = self._describe(self.topic)
             self._partitions = described.partitions
-            self._producer = LaneProducer(self.topic, self._options, described.max_message_bytes)
+            self._producer = LaneProducer(self._options, [described.max_message_bytes])
         return self._producer
 
     def taken(self) -> LaneProducer | None:
@@ -58,8 +58,10 @@ class DeadLetters:
         producer, self._producer = self._producer, None
         return producer
 
-    def letter(self, event: RecordedEvent, reason: Undeliverable) -> Outgoing:
+    def letter(self, event: RecordedEvent, reason: Undeliverable, aimed_at: str | None) -> Outgoing:
         """The event as it was stored, nothing transformed, with the reason in headers of its own.
+
+        `aimed_at`: the topic that it was for; None where that had not come out yet.
 
         Its key is left out where it cannot be taken, and of the headers those that come from metadata which cannot be
         read.
@@ -73,7 +75,7 @@ class DeadLetters:
         headers += [
             (ERROR_CODE, reason.code.encode()),
             (ERROR_MESSAGE, _cut(reason.message)),
-            (ERROR_TOPIC, self._aimed_at.encode()),
+            (ERROR_TOPIC, (aimed_at or self._aimed_at).encode()),
         ]
         return Outgoing(
             record_id,
@@ -84,6 +86,7 @@ class DeadLetters:
             event.data,
             headers,
             int(event.metadata["created"]) / TICKS_PER_SECOND,
+            self.topic,
             self._partition_of(key, record_id, self._partitions),
         )
 

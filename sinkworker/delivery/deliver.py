@@ -63,6 +63,8 @@ class Outlet(Protocol):
     in_flight_batches: int
     failures: int
     """Activations in a row that Kafka did not confirm anything for: what the back-off grows with."""
+    outgrown: bool
+    """The messages made last need another producer: `renew` it once everything before them is confirmed."""
 
     @property
     def producer(self) -> LaneProducer:
@@ -75,16 +77,19 @@ class Outlet(Protocol):
     def discard(self) -> None:
         """Purge and close all producers (R5)."""
 
-    def discard_refused(self) -> None:
-        """Purge and close only the producer of records, after it met a refusal."""
+    def renew(self) -> None:
+        """Purge and close only the producer of records; the next use makes another."""
 
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
         """The batch's records as Kafka messages, in order. One that cannot be built is Unfit, or raises Undeliverable
         where there are no dead letters.
         """
 
-    def letter(self, batch: Batch, origin: Origin, reason: Undeliverable) -> Outgoing:
-        """That record of the batch as a dead letter, once the producer for them has been made."""
+    def letter(self, batch: Batch, origin: Origin, reason: Undeliverable, aimed_at: str | None = None) -> Outgoing:
+        """That record of the batch as a dead letter, once the producer for them has been made.
+
+        `aimed_at`: the topic that it was for, where it has come so far.
+        """
 
 
 class _LetGo(Exception):
@@ -356,8 +361,13 @@ class Delivery:
                     continue
                 if flight.first_position is None:
                     flight.first_position = message.position
+                if outlet.outgrown:
+                    self._await_all(outlet)
+                    outlet.renew()
+                    producer = outlet.producer
+                    self._confirmations = 0
                 # R6: until one record is confirmed on a partition, no other of this producer may be on its way there.
-                alone = self._careful or not producer.primed(message.partition)
+                alone = self._careful or not producer.primed(message)
                 try:
                     while not producer.send(flight, message):
                         self._poll(outlet)
@@ -369,15 +379,15 @@ class Delivery:
                     if reason is None:
                         raise
                     # It went alone: everything before it is confirmed, so that delivery goes on behind it.
-                    outlet.discard_refused()
+                    outlet.renew()
                     flight.outstanding = 0
-                    self._bury(outlet, held, flight, message.origin, reason)
+                    self._bury(outlet, held, flight, message.origin, reason, message.topic)
                     producer = outlet.producer
                     self._confirmations = 0
                     continue
                 flight.produced += 1
                 flight.created_s.append(message.created_s)
-        except Undeliverable as exc:
+        except (Undeliverable, Misconfigured) as exc:
             self._settle(outlet)
             self._condemn(held, exc)
             raise
@@ -390,7 +400,15 @@ class Delivery:
             return None
         return _undeliverable(refusal)
 
-    def _bury(self, outlet: Outlet, held: _HeldLane, flight: InFlight, origin: Origin, reason: Undeliverable) -> None:
+    def _bury(
+        self,
+        outlet: Outlet,
+        held: _HeldLane,
+        flight: InFlight,
+        origin: Origin,
+        reason: Undeliverable,
+        aimed_at: str | None = None,
+    ) -> None:
         """Send the record to the dead-letter topic and await its confirmation: what is confirmed neither there nor in
         its own topic is not acknowledged (P1).
 
@@ -401,7 +419,7 @@ class Delivery:
         self._keep_claims(outlet, after_s=0.0)  # a topic takes a while to be described, if it is there at all
         try:
             producer = aside.producer
-            refusal = self._send_aside(producer, flight, outlet, outlet.letter(flight.batch, origin, reason))
+            refusal = self._send_aside(producer, flight, outlet, outlet.letter(flight.batch, origin, reason, aimed_at))
         except Misconfigured as exc:
             raise _unburied(reason, aside.topic, str(exc)) from exc
         if refusal is not None and refusal.permanent:
@@ -427,13 +445,16 @@ class Delivery:
 
     def _settle(self, outlet: Outlet) -> None:
         """Deliver and acknowledge what precedes a record that cannot be built: everything before it counts (P5)."""
-        while self._awaits_kafka():
-            self._poll(outlet, at_once=True)
+        self._await_all(outlet)
         for held in self._lanes.values():
             ready = held.window.ackable()
             with contextlib.suppress(Stale, Unavailable):
                 self._ledger.ack_and_next(held.claim, [flight.batch.number for flight in ready], held.window.after, 0)
                 self._count(outlet, held, ready)
+
+    def _await_all(self, outlet: Outlet) -> None:
+        while self._awaits_kafka():
+            self._poll(outlet, at_once=True)
 
     def _poll(self, outlet: Outlet, *, at_once: bool = False) -> None:
         """Serve reports for a moment, keep the claims alive, and see whether Kafka refused or fell silent.

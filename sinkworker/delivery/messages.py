@@ -7,14 +7,18 @@ from typing import TypeAlias
 
 from sinkworker.connectors import jsonpath
 from sinkworker.connectors.settings import FilterType, SinkSettings
+from sinkworker.connectors.topic_template import TopicTemplate
 from sinkworker.delivery import transformed
 from sinkworker.delivery.headers import HeaderBuilder, RecordedEvent, now
 from sinkworker.delivery.producer import Origin, Outgoing, Unfit
 from sinkworker.delivery.shape import record_object
 from sinkworker.errors import SinkworkerError, Undeliverable
 from sinkworker.keys import KeyExtractor, placement
-from sinkworker.model import TICKS_PER_SECOND, Layout
+from sinkworker.model import TICKS_PER_SECOND
 from sinkworker.transform.transformer import UNUSABLE, Transformer
+
+Partitions: TypeAlias = Callable[[str], int]
+"""How many a topic has."""
 
 _Origin: TypeAlias = tuple[str, str, str, int]
 """`Origin` as a plain tuple, since one is made for every record."""
@@ -30,6 +34,8 @@ class MessageBuilder:
         timed: Callable[[float, int], None] = lambda _seconds, _records: None,
     ) -> None:
         """`timed`: see `Transformer`."""
+        self._topic = settings.topic
+        self._template = TopicTemplate(settings.topic) if settings.topic_is_template else None
         self._key = KeyExtractor(settings.key).key
         self._partition_of = placement(settings.key)
         self._headers = HeaderBuilder(connector_id, settings).build
@@ -43,17 +49,17 @@ class MessageBuilder:
         if self._transformer is not None:
             self._transformer.close()
 
-    def messages(self, events: Iterable[RecordedEvent], layout: Layout) -> Iterator[Outgoing | Unfit]:
+    def messages(self, events: Iterable[RecordedEvent], partitions: Partitions) -> Iterator[Outgoing | Unfit]:
         """The events that a filter by content lets through, in order; values that nothing transformed are byte-exact.
 
         One that cannot be built is answered as Unfit where the settings have a dead-letter topic; else Undeliverable
         is raised, once what precedes it is answered. Raises Transient or Misconfigured where a transformation cannot
-        be run.
+        be run, and what `partitions` raises.
         """
         date = now()
         selected = events if self._query is None else self._selected(events, self._query)
         if self._transformer is not None:
-            yield from self._transformed(self._transformer, selected, layout, date)
+            yield from self._transformed(self._transformer, selected, partitions, date)
             return
         for event in selected:
             if isinstance(event, Unfit):
@@ -62,13 +68,13 @@ class MessageBuilder:
             origin = origin_of(event)
             message: Outgoing | Unfit
             try:
-                message = self._message(event, origin, layout, date)
+                message = self._message(event, origin, partitions, date)
             except Exception as exc:
                 message = self._unfit(origin, exc)
             yield message
 
     def _transformed(
-        self, transformer: Transformer, events: Iterable[RecordedEvent | Unfit], layout: Layout, date: bytes
+        self, transformer: Transformer, events: Iterable[RecordedEvent | Unfit], partitions: Partitions, date: bytes
     ) -> Iterator[Outgoing | Unfit]:
         ready, trouble = _ahead(events)
         subjects = [None if isinstance(event, Unfit) else transformed.subject_of(event) for event in ready]
@@ -86,7 +92,7 @@ class MessageBuilder:
                     answered += 1
                     if (outcome := next(outcomes)) is not None:
                         schema_type = transformed.apply(event, subject, outcome)
-                message = self._message(event, origin, layout, date, schema_type)
+                message = self._message(event, origin, partitions, date, schema_type)
             except Exception as exc:
                 message = self._unfit(origin, exc)
                 outcomes = transformer.outcomes(asked[answered:])  # one that raised answers nothing more
@@ -113,19 +119,30 @@ class MessageBuilder:
                 yield event
 
     def _message(
-        self, event: RecordedEvent, origin: _Origin, layout: Layout, date: bytes, schema_type: bytes | None = None
+        self,
+        event: RecordedEvent,
+        origin: _Origin,
+        partitions: Partitions,
+        date: bytes,
+        schema_type: bytes | None = None,
     ) -> Outgoing:
-        record_id, _, _, _ = origin
-        key_text = self._key(event.stream_identifier.stream_name.decode(), event.custom_metadata)
+        record_id, recorded_in, _, _ = origin
+        stream = event.stream_identifier.stream_name.decode()
+        key_text = self._key(stream, event.custom_metadata)
         key = None if key_text is None else key_text.encode()
+        topic, substitute = self._topic, record_id
+        if self._template is not None:
+            topic = self._template.topic_of(stream, event.metadata["type"], event.custom_metadata)
+            substitute = recorded_in
         return Outgoing(
             *origin,
             key,
             event.data,
             self._headers(event, date, schema_type, key),
             int(event.metadata["created"]) / TICKS_PER_SECOND,
-            # Without a key the id that the record came with decides, as when its lane was chosen (P2).
-            self._partition_of(key, record_id, layout.partitions),
+            topic,
+            # Without a key the id or stream that the record came with decides, as when its lane was chosen (P2).
+            self._partition_of(key, substitute, partitions(topic)),
         )
 
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 from kurrentdbclient.protos.v1 import streams_pb2
@@ -19,12 +19,16 @@ from sinkworker.errors import KafkaUnavailable, Misconfigured, Undeliverable
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
 from sinkworker.model import Layout, SettingsId
-from sinkworker.topics import Topic, describe_topic
+from sinkworker.topics import Brokers, Topic
 
 log = logging.getLogger(__name__)
 
 _ReadResp = streams_pb2.ReadResp
+_Answer = TypeVar("_Answer")
 
+
+MOST_TOPICS = 1000
+"""So many topics of a template are remembered, here and by a producer (P6)."""
 
 REMEMBERED_S = 4.0
 """How long an outlet believes that Kafka is away: less than the lanes rest at most. To find it out takes seconds, in
@@ -45,15 +49,18 @@ class KafkaOutlet:
     ) -> None:
         self.in_flight_batches = 1 if settings.wait_for_broker_ack else in_flight
         self.failures = 0
-        self._topic = settings.topic
+        self.outgrown = False
+        """See `deliver.Outlet`: a topic was met that the producer is not made for, or one too many."""
+        self._settings = settings
         self._options = options
         self._builder = MessageBuilder(connector_id, settings, timed)
         self._producer: LaneProducer | None = None
         self._answer_timeout_s = answer_timeout_s
+        self._brokers: Brokers | None = None
         self._away: KafkaUnavailable | None = None
         self._away_until_s = 0.0
-        self._known: Topic | None = None
-        """The topic as the last producer's began, until that is purged for another reason than a dead letter."""
+        self._known: dict[str, Topic] = {}
+        """The topics that records went to, as they were when they were met, until all is purged for some trouble."""
         aside = settings.dead_letter_topic
         self.dead_letters = (
             None if aside is None else DeadLetters(connector_id, settings, aside, options, self._described)
@@ -61,30 +68,55 @@ class KafkaOutlet:
 
     @property
     def producer(self) -> LaneProducer:
-        """The long-lived producer. Raises KafkaUnavailable or Misconfigured when the topic cannot be described."""
+        """The long-lived producer. Raises KafkaUnavailable or Misconfigured when the topic cannot be described, or with
+        a template when Kafka cannot be used at all.
+        """
         if self._producer is None:
-            if self._known is None:
-                self._known = self._described(self._topic)
-            self._producer = LaneProducer(self._topic, self._options, self._known.max_message_bytes)
+            if not self._settings.topic_is_template:
+                self._met(self._settings.topic)
+            elif not self._known:
+                self._asked(Brokers.check)
+            self._producer = LaneProducer(self._options, [each.max_message_bytes for each in self._known.values()])
+            self.outgrown = False
         return self._producer
 
+    def _met(self, name: str) -> Topic:
+        """The topic as it was when it was met first. The producer may not be made for it: see `outgrown`."""
+        topic = self._known.get(name)
+        if topic is None:
+            topic = self._described(name)
+            if len(self._known) >= MOST_TOPICS:
+                self._known.clear()
+                self.outgrown = True
+            self._known[name] = topic
+            if self._producer is not None and not self._producer.suits(topic.max_message_bytes):
+                self.outgrown = True
+        return topic
+
     def _described(self, topic: str) -> Topic:
+        return self._asked(lambda brokers: brokers.topic(topic))
+
+    def _asked(self, question: Callable[[Brokers], _Answer]) -> _Answer:
+        """What the brokers answer. Raises what asking them does, at once while they are believed to be away."""
         if self._away is not None and time.monotonic() < self._away_until_s:
             raise KafkaUnavailable(self._away.message, hint=self._away.hint)
+        brokers = self._brokers or Brokers(self._options, self._answer_timeout_s)
+        if self._settings.topic_is_template:
+            self._brokers = brokers  # there will be many questions, and most of the time of one is to connect
         try:
-            return describe_topic(topic, self._options, self._answer_timeout_s)
+            return question(brokers)
         except KafkaUnavailable as exc:
             self._away, self._away_until_s = exc, time.monotonic() + REMEMBERED_S
             raise
 
     def discard(self) -> None:
         """Purge and close the producers; the next use makes new ones (R5)."""
-        self._known = None
+        self._known.clear()
         for producer in self._taken():
             producer.abandon()
 
-    def discard_refused(self) -> None:
-        """Purge and close the producer that met a refusal, which is about to be dealt with."""
+    def renew(self) -> None:
+        """Purge and close the producer of records alone; the next use makes a new one for the topics that are known."""
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.abandon()
@@ -92,6 +124,7 @@ class KafkaOutlet:
     def close(self) -> None:
         """Close the producers once all is confirmed; what is not after a moment is purged. Nothing may be used then."""
         self._builder.close()
+        self._brokers = None
         for producer in self._taken():
             producer.close()
 
@@ -103,12 +136,18 @@ class KafkaOutlet:
 
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
         """See `MessageBuilder.messages`. Raises Misconfigured for a payload of another release, too."""
-        return self._builder.messages(_events(batch), layout)
+        return self._builder.messages(
+            _events(batch), (lambda _topic: layout.partitions) if layout.partitions else self._partitions
+        )
 
-    def letter(self, batch: Batch, origin: Origin, reason: Undeliverable) -> Outgoing:
+    def _partitions(self, topic: str) -> int:
+        return self._met(topic).partitions
+
+    def letter(self, batch: Batch, origin: Origin, reason: Undeliverable, aimed_at: str | None = None) -> Outgoing:
         """That record of the batch as a dead letter, only where there is a topic for them."""
         assert self.dead_letters is not None
-        return self.dead_letters.letter(next(each for each in _events(batch) if origin_of(each) == origin), reason)
+        event = next(each for each in _events(batch) if origin_of(each) == origin)
+        return self.dead_letters.letter(event, reason, aimed_at)
 
 
 def _events(batch: Batch) -> Iterator[Any]:

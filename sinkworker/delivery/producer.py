@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from sinkworker.delivery.window import InFlight
 from sinkworker.errors import Undeliverable
 from sinkworker.model import LaneNumber
-from sinkworker.topics import CRITICAL_ONLY
+from sinkworker.topics import CRITICAL_ONLY, DEFAULT_MAX_MESSAGE_BYTES
 
 _LOG = logging.getLogger("sinkworker.librdkafka")
 
@@ -79,6 +79,7 @@ class Outgoing(NamedTuple):
     headers: list[tuple[str, bytes]]
     created_s: float
     """When its event was created, in seconds since 1970."""
+    topic: str
     partition: int
     """Where librdkafka's partitioner puts a keyed record; where an unkeyed one is put explicitly."""
 
@@ -115,7 +116,7 @@ class Refusal:
         record = self.record
         return (
             f"Kafka refuses record {record.record_id} of stream {record.stream!r} (type {record.type!r}, position "
-            f"{record.position}): {self.error.str()} ({self.error.name()})."
+            f"{record.position}) for topic {record.topic!r}: {self.error.str()} ({self.error.name()})."
         )
 
 
@@ -126,31 +127,37 @@ class LaneProducer:
     later records overtake the refused one.
     """
 
-    def __init__(self, topic: str, options: Mapping[str, Any], max_message_bytes: int) -> None:
+    def __init__(self, options: Mapping[str, Any], max_message_bytes: Collection[int]) -> None:
+        """`max_message_bytes`: of the topics it is for; none where the first is yet to be met."""
+        self._smallest = min(max_message_bytes, default=DEFAULT_MAX_MESSAGE_BYTES)
+        self._largest = max(max_message_bytes, default=DEFAULT_MAX_MESSAGE_BYTES)
         self.refusal: Refusal | None = None
         self.trouble: KafkaError | None = None
         """The last connection error, None again after a confirmation: what it is waiting for."""
         self.confirmations = 0
-        self._topic = topic
-        self._primed: set[int] = set()
+        self._primed: set[tuple[str, int]] = set()
         self._producer = Producer(
             {
                 **options,
                 # What librdkafka refuses in the middle of a sequence must not be overtaken: fatal instead of a gap.
                 "enable.gapless.guarantee": True,
-                # R7: Kafka refuses whole requests; a request stays within what the topic takes.
-                "batch.size": min(1_000_000, max_message_bytes),
+                # R7: Kafka refuses whole requests; a request stays within what every topic takes.
+                "batch.size": min(1_000_000, self._smallest),
                 # The broker judges the compressed size, so the client must not judge the plain one more strictly.
-                "message.max.bytes": min(1_000_000_000, max(1_000_000, max_message_bytes * 10)),
+                "message.max.bytes": min(1_000_000_000, max(1_000_000, self._largest * 10)),
                 "error_cb": self._on_error,
                 "log_level": CRITICAL_ONLY,
             },
             logger=_LOG,
         )
 
-    def primed(self, partition: int) -> bool:
-        """Whether a record of this producer has been confirmed on the partition (R6)."""
-        return partition in self._primed
+    def suits(self, max_message_bytes: int) -> bool:
+        """Whether it is also for a topic that takes so much."""
+        return self._smallest <= max_message_bytes <= self._largest
+
+    def primed(self, record: Outgoing) -> bool:
+        """Whether a record of this producer has been confirmed on that one's partition (R6)."""
+        return (record.topic, record.partition) in self._primed
 
     def send(self, flight: InFlight, record: Outgoing) -> bool:
         """Hand a record over; its report counts down `flight.outstanding`.
@@ -161,7 +168,7 @@ class LaneProducer:
             return False
         try:
             self._producer.produce(
-                self._topic,
+                record.topic,
                 value=record.value,
                 key=record.key,
                 # A keyed record's partition is librdkafka's to choose, as with the original (contract §2.2).
@@ -217,7 +224,7 @@ class LaneProducer:
             flight.outstanding -= 1
             self.confirmations += 1
             self.trouble = None
-            self._primed.add(record.partition)
+            self._primed.add((record.topic, record.partition))
         elif self.refusal is None:
             self.refusal = Refusal(flight.batch.lane, record, error)
 

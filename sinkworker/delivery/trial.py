@@ -13,7 +13,6 @@ from sinkworker.delivery.messages import MessageBuilder
 from sinkworker.delivery.producer import Outgoing
 from sinkworker.delivery.shape import JSON, TYPE_NUMBERS
 from sinkworker.errors import Invalid, Undeliverable
-from sinkworker.model import Layout
 
 MEMBERS = ("value", "streamId", "type", "headers", "recordId", "position", "schemaInfo", "isTransformed")
 STREAM, TYPE, RECORD_ID = "example-1", "ExampleHappened", "00000000-0000-0000-0000-000000000000"
@@ -39,7 +38,7 @@ class Trial:
     def run(self, event: RecordedEvent) -> Result:
         """Raises Invalid with the JavaScript error when the function fails."""
         try:
-            (message,) = self._builder.messages([event], Layout(1, 1, ""))
+            (message,) = self._builder.messages([event], lambda _topic: 1)
             assert isinstance(message, Outgoing)  # its settings have no dead-letter topic
         except Undeliverable as exc:
             raise Invalid(exc.message, code=exc.code) from exc

@@ -11,6 +11,9 @@ from sinkworker.model import Cursor, Layout, Position
 MOST_LANES = 64
 """Lanes where no setting says otherwise: one for each partition, at most so many."""
 
+TEMPLATE_LANES = 32
+"""Lanes where no setting says otherwise and the topic is a template."""
+
 
 @dataclass(frozen=True, slots=True)
 class FromBeginning:
@@ -50,7 +53,7 @@ class Opening:
 def opening(
     connector: Connector, settings: SinkSettings, fingerprint: str, checkpoint: Cursor | None, partitions: int | None
 ) -> Opening | None:
-    """What to open, None to go on. `partitions` is the topic's count now, None where Kafka was not asked.
+    """What to open, None to go on. `partitions` is the topic's count now, 0 of a template, None if Kafka was not asked.
 
     Another partition count opens a generation only where nothing is ahead of the checkpoint: else the records ahead
     would be delivered again, and the old count stays.
@@ -82,5 +85,7 @@ def drained_to(connector: Connector, checkpoint: Cursor) -> bool:
 
 
 def layout(settings: SinkSettings, partitions: int) -> Layout:
-    """The layout of a new generation over so many partitions."""
+    """The layout of a new generation over so many partitions, which count for nothing where the topic is a template."""
+    if settings.topic_is_template:
+        return Layout(0, settings.lanes or TEMPLATE_LANES, settings.key_fingerprint())
     return Layout(partitions, settings.lanes or min(partitions, MOST_LANES), settings.key_fingerprint())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sinkworker.connectors.settings import KeySettings
 from sinkworker.errors import Undeliverable
-from sinkworker.keys import KeyExtractor, lane_of, placement
+from sinkworker.keys import KeyExtractor, lane_by_key, lane_of, placement
 from sinkworker.model import Cursor, LaneNumber, Layout, Record
 from sinkworker.source.filters import is_ours
 
@@ -45,5 +45,8 @@ class Router:
                     code=exc.code,
                 ) from exc
             key = None
-        partition = self._partition_of(key.encode() if key else None, record.record_id, self._partitions)
+        encoded = key.encode() if key else None
+        if not self._partitions:
+            return lane_by_key(encoded, record.stream, self._lanes)
+        partition = self._partition_of(encoded, record.record_id, self._partitions)
         return lane_of(partition, self._lanes)

@@ -12,6 +12,7 @@ from sinkworker import logs, process
 from sinkworker.config import Config
 from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.connectors.registry import Registry
+from sinkworker.connectors.settings import SinkSettings
 from sinkworker.connectors.vault import Protection
 from sinkworker.database import Database
 from sinkworker.errors import SinkworkerError
@@ -24,7 +25,7 @@ from sinkworker.scheduling.lanes import Limits
 from sinkworker.scheduling.runner import Runner
 from sinkworker.scheduling.tenure import Means
 from sinkworker.source import readers
-from sinkworker.topics import describe_topic
+from sinkworker.topics import Brokers
 
 log = logging.getLogger(__name__)
 
@@ -147,9 +148,7 @@ class Scheduler:
             ledger=RedisLedger(self._redis, connector.id, int(config.claim_lease_s * 1000)),
             enqueue=self._enqueue,
             subscribe=lambda wanted, after, bell: readers.subscribe(self._database, self._reader, wanted, after, bell),
-            topic=lambda settings, connector_id: describe_topic(
-                settings.topic, settings.producer_options(connector_id, self._default_servers)
-            ),
+            partitions=self._partitions,
             limits=Limits(
                 batch_records=config.batch_records,
                 batch_bytes=config.batch_bytes,
@@ -163,3 +162,10 @@ class Scheduler:
         )
         lease = redis_client.Lease(self._redis, connector.id, LEASE_S)
         return Runner(means, lease, connector.id, connector.activation, self._role)
+
+    def _partitions(self, settings: SinkSettings, connector_id: str) -> int:
+        brokers = Brokers(settings.producer_options(connector_id, self._default_servers))
+        if settings.topic_is_template:
+            brokers.check()
+            return 0
+        return brokers.topic(settings.topic).partitions

@@ -33,7 +33,6 @@ from sinkworker.scheduling.routing import Router
 from sinkworker.source.events import Item, created_s
 from sinkworker.source.filters import OneStream, ServerFilter, server_filter
 from sinkworker.source.subscription import LetGo, Subscription
-from sinkworker.topics import Topic
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +54,8 @@ DRAIN_POLL_S = 0.05
 Subscribe = Callable[[ServerFilter, Cursor, SocketBell], Subscription]
 """Asks the database for what the filter lets through after the cursor; the event rings when something has come in."""
 
-DescribeTopic = Callable[[SinkSettings, str], Topic]
-"""The topic of that connector as its brokers describe it. Raises Unavailable, Misconfigured."""
+CountPartitions = Callable[[SinkSettings, str], int]
+"""How many that connector's topic has, as its brokers say; 0 for a template. Raises Unavailable, Misconfigured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Means:
     enqueue: Enqueue
     limits: Limits
     subscribe: Subscribe
-    topic: DescribeTopic
+    partitions: CountPartitions
     default_servers: str
     drain_timeout_s: float
     instance: str
@@ -174,8 +173,8 @@ class ActiveTenure:
     def _fields(self) -> dict[str, object]:
         return {"connector": self._id, "epoch": self.epoch} if self.began else {"connector": self._id}
 
-    def _opening_of(self, connector: Connector) -> tuple[Opening, Topic] | None:
-        """The generation that this start needs, if any, and the topic that its layout follows."""
+    def _opening_of(self, connector: Connector) -> tuple[Opening, int] | None:
+        """The generation that this start needs, if any, and the partition count that its layout follows."""
         checkpoint: Cursor | None = None
         if connector.generation is not None:
             old = connector.generation
@@ -183,15 +182,15 @@ class ActiveTenure:
         fingerprint = self._settings.generation_fingerprint(self._means.default_servers)
         partitions = self._partitions_if_known()
         opening = generations.opening(connector, self._settings, fingerprint, checkpoint, partitions)
-        return None if opening is None else (opening, self._means.topic(self._settings, self._id))
+        return None if opening is None else (opening, self._means.partitions(self._settings, self._id))
 
-    def _open_generation(self, opening: Opening, topic: Topic) -> None:
+    def _open_generation(self, opening: Opening, partitions: int) -> None:
         """Recorded before anything is read in it (R3)."""
         self._connector = self._means.registry.open_generation(
             self._id,
             self.epoch,
             self._in_its_stream(self._cursor_of(opening.start)),
-            generations.layout(self._settings, topic.partitions),
+            generations.layout(self._settings, partitions),
             self._settings.generation_fingerprint(self._means.default_servers),
             opening.reason,
             by_position=self._connector.start_request is not None,
@@ -204,7 +203,7 @@ class ActiveTenure:
         if connector.generation is None or connector.start_request is not None:
             return None
         try:
-            return self._means.topic(self._settings, self._id).partitions
+            return self._means.partitions(self._settings, self._id)
         except Unavailable as exc:
             log.warning("%s The connector goes on with the layout it has.", exc, extra=self._fields())
             return None

@@ -13,6 +13,7 @@ from tests.apache_kafka import ApacheKafka, running
 from tests.faults.conftest import RECORDS
 from tests.faults.midflow import outcome
 from tests.faults.test_operator import Logs
+from tests.integration.test_topic_templates import Routed
 from tests.oracle import consume, judge
 from tests.processes import eventually
 from tests.system import OWN_KEYS, Flow, System
@@ -97,6 +98,22 @@ def append_after(flow: Flow, count: int, data: bytes) -> str:
     event = NewEvent(type="Scanned", data=data, content_type="application/octet-stream")
     flow.system.client.append_to_stream(f"{flow.prefix}-0", current_version=StreamState.ANY, events=[event])
     return str(event.id)
+
+
+@pytest.mark.long
+def test_topics_of_one_template_and_of_different_limits_get_all_without_a_refusal(system: System) -> None:
+    """The largest requests to one topic would be more than another takes (R7)."""
+    flow = Routed(system)
+    flow.create_topic("Placed", 4)
+    flow.create_topic("Paid", 1, **{"max.message.bytes": "2000"})
+    flow.create_topic("Shipped", 3, **{"max.message.bytes": "5000000"})
+    flow.create(**{"compression:type": "none"})
+    flow.append_kinds(600)
+    logs = Logs(system.roles)
+    flow.start()
+    flow.await_checkpoint()
+    assert flow.duplicates() == 0
+    assert not any(logs.said("refuses record", name) for name in system.roles)
 
 
 @pytest.mark.long

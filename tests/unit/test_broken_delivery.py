@@ -34,7 +34,7 @@ class CondemnsWithoutPurging(Delivery):
 class Unawaited(suite.Producer):
     """R6: the first record to a partition is not awaited."""
 
-    def primed(self, partition: int) -> bool:
+    def primed(self, record: Any) -> bool:
         return True
 
 
@@ -44,6 +44,13 @@ class BlamesTheFirst(Delivery):
     def _after_refusal(self, outlet: Any) -> None:
         self._careful = True
         super()._after_refusal(outlet)
+
+
+class RenewsUnawaited(Delivery):
+    """R5: a producer is closed for another while it has something on its way."""
+
+    def _await_all(self, outlet: Any) -> None:
+        pass
 
 
 class BuriesUnawaited(Delivery):
@@ -93,6 +100,12 @@ BROKEN: dict[str, tuple[object, str, type, Callable[[], None]]] = {
         "Delivery",
         BlamesTheFirst,
         suite.test_a_refused_request_is_tried_record_by_record_before_one_is_blamed,
+    ),
+    "renews a producer with something on its way": (
+        suite,
+        "Delivery",
+        RenewsUnawaited,
+        suite.test_a_topic_that_needs_another_producer_gets_it_once_all_before_it_is_confirmed,
     ),
     "does not await a dead letter": (
         suite,

@@ -14,7 +14,6 @@ from sinkworker.delivery.headers import RecordedEvent
 from sinkworker.delivery.messages import MessageBuilder
 from sinkworker.delivery.producer import Outgoing
 from sinkworker.errors import Undeliverable
-from sinkworker.model import Layout
 
 BY_STREAM = {"partitionKeyExtraction:enabled": "true", "partitionKeyExtraction:source": "stream"}
 
@@ -33,7 +32,7 @@ def event(data: bytes = b'{"a": 1}', content_type: str = "application/json") -> 
 def message(recorded: RecordedEvent, **settings: str) -> Outgoing:
     parsed = parse({"instanceTypeName": "kafka-sink", "topic": "loans", **settings})
     with closing(MessageBuilder("loans-sink", parsed)) as builder:
-        (built,) = builder.messages([recorded], Layout(6, 6, "k"))
+        (built,) = builder.messages([recorded], lambda _topic: 6)
     assert isinstance(built, Outgoing)
     assert len(dict(built.headers)) == len(built.headers)  # one value for each name
     return built

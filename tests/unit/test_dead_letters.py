@@ -28,7 +28,7 @@ def letter(reason: str = "too large", **settings: str) -> Outgoing:
     subject = event(b"\x00 as stored")
     if "partitionKeyExtraction:expression" in settings:
         subject.stream_identifier.stream_name = SLOW.encode()
-    return made.letter(subject, Undeliverable(reason, code="MSG_SIZE_TOO_LARGE"))
+    return made.letter(subject, Undeliverable(reason, code="MSG_SIZE_TOO_LARGE"), None)
 
 
 def test_a_dead_letter_is_the_event_as_stored_with_its_key_its_headers_and_the_reason() -> None:

@@ -49,24 +49,25 @@ class Producer:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._waiting: list[tuple[InFlight, Outgoing]] = []
-        self._primed: set[int] = set()
+        self.waiting: list[tuple[InFlight, Outgoing]] = []
+        self._primed: set[tuple[str, int]] = set()
         self.refusal: Refusal | None = None
         self.trouble: KafkaError | None = None
         self.confirmations = 0
         self.shut_out = False
 
-    def primed(self, partition: int) -> bool:
-        return partition in self._primed
+    def primed(self, record: Outgoing) -> bool:
+        return (record.topic, record.partition) in self._primed
 
     def send(self, flight: InFlight, record: Outgoing) -> bool:
-        if self.refusal is not None or len(self._waiting) == self._broker.room:
+        if self.refusal is not None or len(self.waiting) == self._broker.room:
             return False
-        if record.partition not in self._primed:
-            on_it = 1 + sum(each.partition == record.partition for _, each in self._waiting)
+        if not self.primed(record):
+            place = record.topic, record.partition
+            on_it = 1 + sum((each.topic, each.partition) == place for _, each in self.waiting)
             self._broker.most_unconfirmed_on_new_partition = max(on_it, self._broker.most_unconfirmed_on_new_partition)
         flight.outstanding += 1
-        self._waiting.append((flight, record))
+        self.waiting.append((flight, record))
         return True
 
     def poll(self, timeout_s: float, *, at_once: bool = False) -> None:
@@ -74,12 +75,12 @@ class Producer:
         if self._broker.silent:
             return
         if self._broker.refuses_requests:
-            codes = [self._broker.refuses.get(record.record_id) for _, record in self._waiting]
+            codes = [self._broker.refuses.get(record.record_id) for _, record in self.waiting]
             if (code := next((each for each in codes if each is not None), None)) is not None:
-                flight, record = self._waiting[0]
+                flight, record = self.waiting[0]
                 self.refusal = Refusal(flight.batch.lane, record, KafkaError(code))
                 return
-        for flight, record in self._waiting:
+        for flight, record in self.waiting:
             code = self._broker.refuses.get(record.record_id)
             if record.record_id in self._broker.breaks_once:
                 self._broker.breaks_once.discard(record.record_id)
@@ -90,8 +91,8 @@ class Producer:
             self._broker.taken.append(record.record_id)
             flight.outstanding -= 1
             self.confirmations += 1
-            self._primed.add(record.partition)
-        self._waiting.clear()
+            self._primed.add((record.topic, record.partition))
+        self.waiting.clear()
 
 
 class Aside:
@@ -114,12 +115,17 @@ class Aside:
 
 
 class Outlet:
-    """A batch's payload is the ids of its records, with commas between."""
+    """A batch's payload is the ids of its records, with commas between. They go to `loans`, `other/id` to `other`."""
 
     def __init__(self, broker: Broker, in_flight_batches: int = 4) -> None:
         self.in_flight_batches = in_flight_batches
         self.failures = 0
         self.discards = 0
+        self.outgrown = False
+        self.renewals = 0
+        self.small_topics: set[str] = set()
+        """Topics that need another producer, once they are met."""
+        self.missing_topics: set[str] = set()
         self.unbuildable: set[str] = set()
         self.gone = False
         self.dead_letters: Aside | None = None
@@ -140,12 +146,15 @@ class Outlet:
         if self.dead_letters is not None:
             self.dead_letters.held = None
 
-    def discard_refused(self) -> None:
-        assert self.producer.refusal is not None
+    def renew(self) -> None:
+        if self.producer.refusal is None and self.producer.waiting:
+            pytest.fail("R5: a producer is closed with something on its way")
+        self.renewals += 1
+        self.outgrown = False
         self._producer = None
 
-    def letter(self, batch: Batch, origin: Origin, reason: Undeliverable) -> Outgoing:
-        return Outgoing(*origin, b"k", b"{}", [("why", reason.code.encode())], 0.0, 0)
+    def letter(self, batch: Batch, origin: Origin, reason: Undeliverable, aimed_at: str | None = None) -> Outgoing:
+        return Outgoing(*origin, b"k", b"{}", [("why", reason.code.encode())], 0.0, "dead", 0)
 
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
         for record_id in batch.payload.decode().split(","):
@@ -155,7 +164,13 @@ class Outlet:
                     raise reason
                 yield Unfit(Origin(record_id, "loan-1", "Requested", 1), reason)
                 continue
-            yield Outgoing(record_id, "loan-1", "Requested", 1, b"k", b"{}", [], 0.0, partition=int(batch.lane))
+            topic = record_id.rpartition("/")[0] or "loans"
+            if topic in self.missing_topics:
+                raise Misconfigured(f"The topic {topic!r} does not exist.", code="topic-missing")
+            if topic in self.small_topics:
+                self.small_topics.remove(topic)
+                self.outgrown = True
+            yield Outgoing(record_id, "loan-1", "Requested", 1, b"k", b"{}", [], 0.0, topic, int(batch.lane))
 
 
 class World:
@@ -237,6 +252,33 @@ def test_the_first_record_of_a_new_producer_goes_to_its_partition_alone() -> Non
     assert world.broker.most_unconfirmed_on_new_partition == 1  # R6
 
 
+def test_the_first_record_to_a_partition_of_each_topic_goes_alone() -> None:
+    world = World(lane0=["a", "north/b,south/c", "north/d,south/e"])
+    world.activate()
+    assert world.broker.most_unconfirmed_on_new_partition == 1  # R6
+    assert world.broker.taken == ["a", "north/b", "south/c", "north/d", "south/e"]
+
+
+def test_a_topic_that_needs_another_producer_gets_it_once_all_before_it_is_confirmed() -> None:
+    world = World(lane0=["a,b,c", "d,small/e,f"])
+    world.outlet.producer._primed.add(("loans", 0))
+    world.outlet.small_topics.add("small")
+    world.activate()
+    assert world.broker.taken == ["a", "b", "c", "d", "small/e", "f"]  # in order, and each once
+    assert (world.outlet.renewals, world.outlet.discards) == (1, 0)
+    assert world.left == {}
+
+
+def test_a_missing_topic_of_a_record_stops_the_connector_behind_all_that_precedes_the_record() -> None:
+    world = World(lane0=["a", "b", "c,nowhere/d,e"])
+    world.outlet.missing_topics.add("nowhere")
+    with pytest.raises(Misconfigured):
+        world.activate()
+    assert world.broker.taken == ["a", "b", "c"]
+    assert world.left == {0: 1}
+    assert json.loads(world.ledger.state.failure)["code"] == "topic-missing"
+
+
 def test_a_silent_broker_costs_the_producer_and_frees_the_lane_for_later() -> None:
     world = World(lane0=["a"])
     world.broker.silent = True
@@ -264,7 +306,7 @@ def test_a_refused_record_is_named_and_what_precedes_it_is_delivered_and_nothing
 
 def test_a_refused_request_is_tried_record_by_record_before_one_is_blamed() -> None:
     world = World(lane0=["a,b,poison,c"])
-    world.outlet.producer._primed.add(0)
+    world.outlet.producer._primed.add(("loans", 0))
     world.broker.refuses["poison"] = KafkaError.RECORD_LIST_TOO_LARGE
     world.broker.refuses_requests = True
     with pytest.raises(Undeliverable, match="poison"):  # R7
@@ -341,7 +383,7 @@ def test_a_full_queue_is_waited_for() -> None:
 
 def test_a_full_queue_before_a_silent_broker_ends_as_silence_does() -> None:
     world = World(lane0=["a,b,c,d"])
-    world.outlet.producer._primed.add(0)
+    world.outlet.producer._primed.add(("loans", 0))
     world.broker.room, world.broker.silent = 2, True
     with pytest.raises(Transient, match="has not confirmed anything"):
         world.activate()
@@ -430,7 +472,7 @@ def test_what_is_no_fault_of_the_record_stops_the_connector_all_the_same(code: i
 def test_no_record_is_put_aside_for_a_refusal_that_others_shared() -> None:
     world = World(lane0=["a,poison,b,c"])
     aside = world.with_dead_letters()
-    world.outlet.producer._primed.add(0)
+    world.outlet.producer._primed.add(("loans", 0))
     world.broker.refuses["poison"] = KafkaError.RECORD_LIST_TOO_LARGE
     world.broker.refuses_requests = True
     world.broker.room = 2  # so that the refusal is met while others are still being sent

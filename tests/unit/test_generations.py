@@ -158,3 +158,18 @@ def test_another_partitioner_is_another_layout(source: str) -> None:
 
 def test_the_setting_for_lanes_counts_more() -> None:
     assert layout(settings(**{"lanes:count": "5"}), 12).lanes == 5
+
+
+def test_a_template_has_32_lanes_unless_it_is_told_otherwise() -> None:
+    assert layout(settings(topic="loans.{category}"), 0).lanes == 32
+    assert layout(settings(topic="loans.{category}", **{"lanes:count": "5"}), 0).lanes == 5
+
+
+def test_a_start_with_a_template_goes_on_and_one_with_another_opens_a_generation() -> None:
+    config = settings(topic="loans.{category}")
+    held = replace(connector(config), drained_revision=Revision(6), drained={})
+    assert opening(held, config, config.generation_fingerprint(), CHECKPOINT, 0) is None
+    other = settings(topic="loans.{eventType}")
+    found = opening(held, other, other.generation_fingerprint(), CHECKPOINT, 0)
+    assert found is not None
+    assert found.reason == "settings changed: topic"

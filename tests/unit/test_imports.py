@@ -54,6 +54,7 @@ PURE = (
     "connectors/patterns.py",
     "connectors/protection.py",
     "connectors/streams.py",
+    "connectors/topic_template.py",
     "source/filters.py",
     "management/openapi.py",
     "management/shapes.py",

@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Iterable
 from contextlib import closing
+from zlib import crc32
 
 import pytest
 
@@ -15,10 +16,13 @@ from sinkworker.delivery.messages import MessageBuilder
 from sinkworker.delivery.producer import Outgoing, Unfit
 from sinkworker.errors import Undeliverable
 from sinkworker.keys import java_partition_of, partition_of
-from sinkworker.model import Layout
 
-LAYOUT = Layout(6, 6, "k")
 POSITION = 2**63 + 1
+
+
+def six(_topic: str) -> int:
+    """How many partitions each topic has."""
+    return 6
 
 
 def event(
@@ -42,7 +46,7 @@ def builder(function: str, **settings: str) -> closing[MessageBuilder]:
 
 def built(function: str, *events: RecordedEvent, **settings: str) -> list[Outgoing]:
     with builder(function, **settings) as made:
-        return [each for each in made.messages(events, LAYOUT) if isinstance(each, Outgoing)]
+        return [each for each in made.messages(events, six) if isinstance(each, Outgoing)]
 
 
 def test_a_transformed_record_has_its_new_value_subject_and_headers_and_the_flag() -> None:
@@ -133,7 +137,7 @@ def test_a_failure_comes_after_everything_before_it_and_names_the_record() -> No
     """A44"""
     function = "if (record.value === 2) record.value.missing.part"
     with builder(function) as made:
-        found, error = until_it_stops(made.messages([event(b"%d" % each, each) for each in range(4)], LAYOUT))
+        found, error = until_it_stops(made.messages([event(b"%d" % each, each) for each in range(4)], six))
     assert [message.value for message in found] == [b"0", b"1"]
     assert re.search(
         r"Record id-2 of stream 'user-1' at position \d+: The function failed: TypeError: Cannot read properties of "
@@ -149,7 +153,7 @@ def test_a_filter_that_fails_lets_everything_before_it_pass_first() -> None:
         "record.headers.seen = 'yes'",
         **{"subscription:filter:filterType": "jsonPath", "subscription:filter:expression": "$.value..[?(@.x==1)]"},
     ) as made:
-        found, error = until_it_stops(made.messages([event(b'[{"x": 1}]'), event(deep, 1)], LAYOUT))
+        found, error = until_it_stops(made.messages([event(b'[{"x": 1}]'), event(deep, 1)], six))
     assert [dict(message.headers)["esdb-record-headers-seen"] for message in found] == [b"yes"]
     assert str(error).startswith("Record id-1 of stream 'user-1'")
 
@@ -161,8 +165,7 @@ def told(builder: closing[MessageBuilder], *events: RecordedEvent) -> list[str]:
     """Each record's value, or why there is none."""
     with builder as made:
         return [
-            each.reason.code if isinstance(each, Unfit) else each.value.decode()
-            for each in made.messages(events, LAYOUT)
+            each.reason.code if isinstance(each, Unfit) else each.value.decode() for each in made.messages(events, six)
         ]
 
 
@@ -200,7 +203,7 @@ def test_with_dead_letters_a_filter_that_fails_costs_only_its_record() -> None:
 def test_a_function_that_cannot_be_used_is_no_record_s_fault() -> None:
     for function in ("}}} no", "} while (true); {"):
         with builder(function, **DEAD) as made, pytest.raises(Undeliverable, match="cannot be used"):
-            list(made.messages([event(b"1")], LAYOUT))
+            list(made.messages([event(b"1")], six))
 
 
 def until_it_stops(messages: Iterable[Outgoing | Unfit]) -> tuple[list[Outgoing], Undeliverable]:
@@ -212,3 +215,34 @@ def until_it_stops(messages: Iterable[Outgoing | Unfit]) -> tuple[list[Outgoing]
     except Undeliverable as exc:
         return found, exc
     pytest.fail("it did not stop")
+
+
+def test_the_topic_of_a_template_is_made_of_what_a_transformation_leaves_and_unkeyed_records_follow_their_stream() -> (
+    None
+):
+    """The lane was chosen by the stream that the record came with, so that one decides the partition, too (P2)."""
+    first, second = built(
+        "record.schemaInfo.subject = record.value.type; record.streamId = 'other-1'",
+        event(b'{"type": "Opened"}', 0),
+        event(b'{"type": "Closed"}', 1),
+        topic="{category}.{eventType}.{metadata.tenant}",
+    )
+    assert [first.topic, second.topic] == ["other.Opened.north", "other.Closed.north"]
+    assert first.key is None
+    assert first.partition == second.partition == crc32(b"user-1") % 6
+
+
+def test_a_record_without_a_topic_is_put_aside_or_stops_the_connector() -> None:
+    nameless = event(b"{}", 1, metadata=b"{}")
+    plain = {"instanceTypeName": "kafka-sink", "topic": "t.{metadata.tenant}"}
+    with closing(MessageBuilder("users", parse({**plain, **DEAD}))) as made:
+        _, aside, after = made.messages([event(b"{}"), nameless, event(b"{}", 2)], six)
+    assert isinstance(aside, Unfit)
+    assert isinstance(after, Outgoing)
+    assert (aside.origin.record_id, aside.reason.code) == ("id-1", "topic-unnameable")
+    with (
+        closing(MessageBuilder("users", parse(plain))) as made,
+        pytest.raises(Undeliverable, match=r"^Record id-1 of stream 'user-1' at position .*: The template") as raised,
+    ):
+        list(made.messages([event(b"{}"), nameless], six))
+    assert raised.value.code == "topic-unnameable"

@@ -256,6 +256,25 @@ def test_a_preview_shows_what_would_be_a_dead_letter(connectors: Command, stand_
     assert dead["headers"]["sinkworker-error-code"] == "transform-failed"
 
 
+def test_a_preview_shows_the_topic_that_a_template_names_for_each_record(
+    connectors: Command, stand_in: StandIn, connector_id: str
+) -> None:
+    events = [NewEvent(type="T", data=b"{}", metadata=metadata) for metadata in (b'{"tenant": "north"}', b"{}")]
+    with KurrentDBClient(stand_in.uri) as client:
+        client.append_to_stream(f"{connector_id}-7", current_version=StreamState.NO_STREAM, events=events)
+    filtered = {"subscription:filter:expression": f"^{connector_id}"}
+    settings = {**SETTINGS, **filtered, "topic": "loans.{metadata.tenant}"}
+    shown = connectors("preview", "--json", "--partitions", "5", stdin=json.dumps({"settings": settings}))
+    first = json.loads(shown.out)
+    assert (first["topic"], first["partition"]) == ("loans.north", crc32(f"{connector_id}-7".encode()) % 5)
+    assert shown.code != 0
+    assert f"Record {events[1].id} of stream" in shown.err
+    assert "it has no {metadata.tenant}" in shown.err
+    set_aside = {**settings, "errors:policy": "deadLetter", "errors:deadLetterTopic": "loans-dead"}
+    lines = connectors("preview", "--json", stdin=json.dumps({"settings": set_aside})).out.splitlines()
+    assert [json.loads(line)["topic"] for line in lines] == ["loans.north", "loans-dead"]
+
+
 def test_a_preview_of_a_faulty_body_or_at_no_position_shows_nothing(connectors: Command) -> None:
     faulty = connectors("preview", stdin='{"settings": {"topic": "a b"}}')
     assert (faulty.code, faulty.out, len(faulty.err.splitlines())) == (2, "", 3)

@@ -49,8 +49,8 @@ class Producer:
         self._confirmed: list[tuple[InFlight, Outgoing]] = []
         self._refused: Refusal | None = None
 
-    def primed(self, partition: int) -> bool:
-        return partition in self._primed
+    def primed(self, record: Outgoing) -> bool:
+        return record.partition in self._primed
 
     def send(self, flight: InFlight, record: Outgoing) -> bool:
         if self._refused is not None:
@@ -159,6 +159,7 @@ class Outlet:
     ) -> None:
         self.in_flight_batches = in_flight
         self.failures = 0
+        self.outgrown = False
         self.dead_letters = Aside(broker, topic + DEAD, poll) if broker.is_picky else None
         self.topic = topic
         self._broker = broker
@@ -174,12 +175,12 @@ class Outlet:
         return self._producer
 
     def discard(self) -> None:
-        self.discard_refused()
+        self.renew()
         if self.dead_letters is not None and self.dead_letters.held is not None:
             self.dead_letters.held.cut(self._rng)
             self.dead_letters.held = None
 
-    def discard_refused(self) -> None:
+    def renew(self) -> None:
         if self._producer is not None:
             self._producer.cut(self._rng)
             self._producer = None
@@ -191,8 +192,8 @@ class Outlet:
         if self.dead_letters is not None and self.dead_letters.held is not None:
             self.dead_letters.held.cut(self._rng)
 
-    def letter(self, batch: Batch, origin: Origin, reason: Undeliverable) -> Outgoing:
-        return Outgoing(*origin, None, b"", [], 0.0, partition=0)
+    def letter(self, batch: Batch, origin: Origin, reason: Undeliverable, aimed_at: str | None = None) -> Outgoing:
+        return Outgoing(*origin, None, b"", [], 0.0, self.topic + DEAD, partition=0)
 
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
         for raw in payload.unpack(batch.payload):
@@ -203,7 +204,7 @@ class Outlet:
             if self._broker.is_picky and _lot(position) == 1:
                 yield Unfit(origin, Undeliverable("It cannot be built."))
             else:
-                yield Outgoing(*origin, key, b"", [], 0.0, partition=partition)
+                yield Outgoing(*origin, key, b"", [], 0.0, self.topic, partition)
 
 
 def _lot(position: int) -> int:

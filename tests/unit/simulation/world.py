@@ -36,7 +36,6 @@ from sinkworker.scheduling import tenure as tenures
 from sinkworker.scheduling.lanes import Lanes, Limits
 from sinkworker.scheduling.runner import Runner
 from sinkworker.scheduling.tenure import ActiveTenure, Means
-from sinkworker.topics import Topic
 from tests.unit.simulation.actors import Actor
 from tests.unit.simulation.database import Database, Store
 from tests.unit.simulation.kafka import DEAD, Broker, Outlet
@@ -366,7 +365,7 @@ class World:
             subscribe=lambda wanted, after, bell: database.subscribe(
                 wanted, after, self.chance, self.maybe_lose_connection, bell
             ),
-            topic=lambda settings, _: Topic(settings.topic, PARTITIONS, 1_000_000),
+            partitions=lambda _settings, _id: PARTITIONS,
             default_servers="broker:9092",
             drain_timeout_s=DRAIN_S,
             instance="scheduler",
