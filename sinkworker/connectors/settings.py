@@ -340,6 +340,10 @@ class _Reader:
     def boolean(self, key: str, default: bool) -> bool:
         return self.one_of(key, {"true": True, "false": False}, default)
 
+    def switch(self, key: str) -> bool:
+        """Whether a part is on. Where that is faulty it may be meant to be on, and its own faults are said at once."""
+        return self.boolean(key, False) or key in self.violations
+
     def integer(self, key: str, default: int, low: int, high: int) -> int:
         value = self.text(key).strip()
         if not value:
@@ -386,7 +390,7 @@ class _Reader:
         return headers
 
     def key(self) -> KeySettings:
-        enabled = self.boolean("partitionKeyExtraction:enabled", False)
+        enabled = self.switch("partitionKeyExtraction:enabled")
         source = self.one_of(
             "partitionKeyExtraction:source", {each: each for each in KeySource}, KeySource.PARTITION_KEY
         )
@@ -431,7 +435,7 @@ class _Reader:
         return settings
 
     def transform(self) -> str | None:
-        if not self.boolean("transformer:enabled", False):
+        if not self.switch("transformer:enabled"):
             return None
         encoded = "".join(self.text(FUNCTION_KEY).split())  # `base64` breaks lines, and the original takes them
         try:

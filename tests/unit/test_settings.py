@@ -303,3 +303,16 @@ def test_a_filter_becomes_what_the_database_runs() -> None:
 )
 def test_no_connector_delivers_our_own_bookkeeping(stream: str, type: str, ours: bool) -> None:
     assert is_ours(stream, type) is ours
+
+
+def test_a_faulty_switch_hides_no_fault_of_what_it_switches() -> None:
+    keys = {"partitionKeyExtraction:source": "stream", "partitionKeyExtraction:expression": "("}
+    function = {"transformer:function": "no base64"}
+    assert given(**keys, **function).transform is None  # switched off, both may be anything
+    switched = {"partitionKeyExtraction:enabled": "yes", "transformer:enabled": "yes"}
+    assert faults(**keys, **function, **switched).keys() == {
+        "partitionKeyExtraction:enabled",
+        "partitionKeyExtraction:expression",
+        "transformer:enabled",
+        "transformer:function",
+    }
