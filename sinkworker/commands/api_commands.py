@@ -280,8 +280,10 @@ def _print_effective(connector_id: str, given: Mapping[str, str], settings: Sink
 
 def _set_going(api: ManagementApi, verb: str, connector_id: str, position: int | None, timeout_s: float | None) -> None:
     """Start or reset it; with a time, wait until it runs."""
+    from sinkworker.commands.tables import error_of
     from sinkworker.commands.waiting import until_running
 
+    earlier = "" if timeout_s is None else error_of(api.connector(connector_id))
     api.ask(f"{verb} {connector_id}", "POST", f"/{connector_id}/{verb}{'' if position is None else f'/{position}'}")
     if timeout_s is not None:
-        until_running(api, connector_id, timeout_s, say)
+        until_running(api, connector_id, timeout_s, say, earlier)

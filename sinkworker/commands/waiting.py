@@ -14,10 +14,13 @@ POLL_S = 0.2
 
 
 def until_running(
-    api: ManagementApi, connector_id: str, timeout_s: float, say: Callable[[str], None]
+    api: ManagementApi, connector_id: str, timeout_s: float, say: Callable[[str], None], earlier: str = ""
 ) -> dict[str, Any]:
-    """The connector once it runs. Raises Misconfigured with its error when it stopped, Unavailable after the time."""
-    item = _until(api, connector_id, {"RUNNING", "STOPPED"}, timeout_s, say)
+    """The connector once it runs. Raises Misconfigured with its error when it stopped, Unavailable after the time.
+
+    `earlier`: the error that it had before it was started, which it keeps until it runs.
+    """
+    item = _until(api, connector_id, {"RUNNING", "STOPPED"}, timeout_s, say, earlier)
     if state_of(item) == "STOPPED":
         why = error_of(item) or "somebody stopped it"
         raise Misconfigured(f"Connector {connector_id} did not come to run: {why}")
@@ -32,7 +35,12 @@ def until_stopped(
 
 
 def _until(
-    api: ManagementApi, connector_id: str, wanted: set[str], timeout_s: float, say: Callable[[str], None]
+    api: ManagementApi,
+    connector_id: str,
+    wanted: set[str],
+    timeout_s: float,
+    say: Callable[[str], None],
+    earlier: str = "",
 ) -> dict[str, Any]:
     deadline = time.monotonic() + timeout_s
     said = ""
@@ -44,7 +52,7 @@ def _until(
         else:
             if state_of(item) in wanted:
                 return item
-            error = error_of(item)
+            error = "" if error_of(item) == earlier else error_of(item)
             doing = f"Connector {connector_id} is {state_of(item)}{f', {error}' if error else '.'}"
         if doing != said:
             said = doing

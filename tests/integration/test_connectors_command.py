@@ -42,6 +42,9 @@ def test_waiting_is_for_the_state_that_was_asked_for(
     code, out, err = connectors("start", connector_id, "--wait")
     assert (code, out) == (3, "")
     assert f"Connector {connector_id} did not come to run: topic-missing: " in err
+    code, _, err = connectors("start", connector_id, "--wait")
+    assert f"Connector {connector_id} did not come to run: topic-missing: " in err
+    assert "is ACTIVATING, topic-missing" not in err  # which would be the error of the run before
 
     assert "topic-missing" in connectors("reconfigure", connector_id, topic=system.topic())[2]
     assert connectors("reset", connector_id, "--wait")[:2] == (0, f"{connector_id} runs from the beginning.\n")
