@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +15,7 @@ from sinkworker.commands.effective import Row, Value, masked
 
 STATE_PREFIX = "CONNECTOR_STATE_"
 _UNBOUNDED = 10_000
-"""Columns where nobody looks: a pipe gets one line for each row."""
+"""Columns where nobody looks: a pipe gets one line for each row, without a box around them."""
 
 
 def visible(text: str) -> str:
@@ -75,13 +75,19 @@ def error_of(item: Mapping[str, Any]) -> str:
     return f"{error.get('code', '')}: {error.get('message', '')}" if error else ""
 
 
-def show(*parts: RenderableType) -> None:
-    """Print the parts, as wide as the terminal is."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
-    with console.capture() as captured:
-        for part in parts:
-            console.print(part)
-    click.echo(captured.get(), nl=False)
+def show(*tables: Table) -> None:
+    """Print the tables, as wide as the terminal is; to a pipe plain columns, as wide as what they hold."""
+    boxed = sys.stdout.isatty()
+    console = Console(highlight=False, width=None if boxed else _UNBOUNDED)
+    for number, table in enumerate(tables):
+        if not boxed:
+            table.box, table.pad_edge = None, False
+            if number:
+                click.echo()
+        with console.capture() as captured:
+            console.print(table)
+        for line in captured.get().splitlines():
+            click.echo(line.rstrip())
 
 
 def _table(*headings: str) -> Table:
