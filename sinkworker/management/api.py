@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Path, Request
@@ -13,11 +13,13 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
 from sinkworker import __version__
-from sinkworker.connectors import commands, naming, settings
-from sinkworker.connectors.configuration import flatten, texts, unflatten
+from sinkworker.connectors import commands, naming
+from sinkworker.connectors.configuration import amended, flatten, texts, unflatten
 from sinkworker.connectors.errors import InvalidArgument
+from sinkworker.connectors.functions import refuse_unusable
 from sinkworker.connectors.lifecycle import Connector
 from sinkworker.connectors.registry import Registry
+from sinkworker.connectors.settings import TYPE_NAMES, parse
 from sinkworker.errors import SinkworkerError
 from sinkworker.management import faults, guard, openapi, shapes
 from sinkworker.management.answers import Json
@@ -40,13 +42,14 @@ async def _object(request: Request) -> dict[str, Any]:
     return shapes.json_object(bytes(body), request.headers.get("content-type", ""))
 
 
-def _checked_id(connector_id: Annotated[str, Path(json_schema_extra=openapi.ID)]) -> str:
+def _checked_id(connector_id: UncheckedId) -> str:
     if violations := naming.id_faults(connector_id):
         raise InvalidArgument({"ConnectorId": violations})
     return connector_id
 
 
 Body = Annotated[dict[str, Any], Depends(_object)]
+UncheckedId = Annotated[str, Path(json_schema_extra=openapi.ID)]
 Id = Annotated[str, Depends(_checked_id)]
 At = Annotated[str, Path(json_schema_extra=openapi.POSITION)]
 
@@ -93,13 +96,14 @@ def create_app(
         return Json({})
 
     @app.post("/connectors/{connector_id}", responses=openapi.CREATED, openapi_extra=openapi.CREATE)
-    def create(connector_id: Id, body: Body) -> Json:
+    def create(connector_id: UncheckedId, body: Body) -> Json:
         name = shapes.text_member(body, "name") or ""
         named = bool(name.strip())  # a blank name counts as none
-        if named and (violations := naming.name_faults(name)):
-            raise InvalidArgument({"Name": violations})
         configuration = shapes.object_member(body, "configuration")
         given = flatten(configuration) if configuration else texts(shapes.object_member(body, "settings"))
+        faulty = {"ConnectorId": naming.id_faults(connector_id), "Name": naming.name_faults(name) if named else []}
+        if any(faulty.values()):
+            raise InvalidArgument({field: found for field, found in faulty.items() if found} | _faults_of(given))
         return done(registry.create(connector_id, given, name if named else None))
 
     @app.put("/connectors/{connector_id}", responses=openapi.DONE, openapi_extra=openapi.SETTINGS)
@@ -177,6 +181,15 @@ def create_app(
     return app
 
 
+def _faults_of(settings: Mapping[str, str | None]) -> dict[str, list[str]]:
+    """Everything that is wrong with the settings of a new connector, which is refused for something else already."""
+    try:
+        refuse_unusable(parse(amended({}, settings)))
+    except InvalidArgument as exc:
+        return exc.violations
+    return {}
+
+
 def _list(registry: Registry, query: Query) -> dict[str, Any]:
     states, ids = query.states(), set(query.texts("connectorId"))
     types = query.texts("instanceTypeName")
@@ -188,7 +201,7 @@ def _list(registry: Registry, query: Query) -> dict[str, Any]:
         if (deleted_too or not connector.deleted)
         and (not states or connector.state in states)
         # There is one type; every spelling of it finds every connector.
-        and (not types or any(name in settings.TYPE_NAMES for name in types))
+        and (not types or any(name in TYPE_NAMES for name in types))
     ]
     shown = matching[(page - 1) * size : page * size]
     return {

@@ -98,13 +98,30 @@ def test_ids_are_checked_on_every_route(api: httpx.Client, wrong: str) -> None:
     assert len(routes) == 13
     for method, path in routes:
         asked = path.replace("{connector_id}", wrong).replace("{position}", "1")
-        answer = api.request(method, asked, json={"name": "other"} if method in ("post", "put") else None)
+        answer = api.request(
+            method, asked, json={"name": "other", "settings": SETTINGS} if method in ("post", "put") else None
+        )
         assert violations(answer).keys() == {"ConnectorId"}, (method, path)
 
 
 def test_every_rule_that_an_id_breaks_is_named_at_once(api: httpx.Client) -> None:
     (detail,) = api.get("/connectors/a.b/settings").json()["details"]
     assert [each["field"] for each in detail["fieldViolations"]] == ["ConnectorId", "ConnectorId"]
+
+
+def test_faults_of_id_name_and_settings_are_named_at_once(api: httpx.Client) -> None:
+    settings = {**SETTINGS, "topic": "a b", "waitForBrokerAck": "perhaps"}
+    body = {"name": "ab", "settings": settings}
+    assert violations(api.post("/connectors/abcd", json=body)).keys() == {
+        "ConnectorId",
+        "Name",
+        "topic",
+        "waitForBrokerAck",
+    }
+    assert violations(api.post("/connectors/abcd", json={"configuration": {"topic": "loans"}})).keys() == {
+        "ConnectorId",
+        "instanceTypeName",
+    }
 
 
 @pytest.mark.check("A4")
