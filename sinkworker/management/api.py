@@ -11,6 +11,7 @@ from fastapi.responses import PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sinkworker import __version__
 from sinkworker.connectors import commands, naming
@@ -54,14 +55,26 @@ Id = Annotated[str, Depends(_checked_id)]
 At = Annotated[str, Path(json_schema_extra=openapi.POSITION)]
 
 
+class _LastSlash:
+    """Takes a path with a slash at its end for the one without, as the original does."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        await self._app({**scope, "path": path.removesuffix("/") or path}, receive, send)
+
+
 class _App(FastAPI):
     """Describes itself as it is, which the framework's own description would not."""
 
     def __init__(self, credentials: Credentials | None, **options: Any) -> None:
         super().__init__(**options)
         self._open_paths = None if credentials is None else guard.OPEN
+        self.add_middleware(_LastSlash)
         if credentials is not None:
-            self.add_middleware(guard.Guard, credentials=credentials)
+            self.add_middleware(guard.Guard, credentials=credentials)  # in front: it judges paths as they come
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

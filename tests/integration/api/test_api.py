@@ -553,8 +553,15 @@ def test_a_position_is_an_unsigned_number(api: httpx.Client, connector_id: str, 
 
 def test_what_does_not_exist_is_answered_in_the_same_shape(api: httpx.Client, connector_id: str) -> None:
     assert_error(api.get("/nothing"), 404, 5)
-    assert_error(api.get("/connectors/"), 404, 5)
+    assert_error(api.get("/connectors//"), 404, 5)
     assert_error(api.get(f"/connectors/{connector_id}"), 405, 12)
+
+
+def test_a_slash_at_the_end_of_a_path_changes_nothing(api: httpx.Client, connector_id: str) -> None:
+    assert api.post(f"/connectors/{connector_id}/", json={"settings": SETTINGS}).json() == {}
+    assert api.get("/connectors/", params={"connectorId": connector_id}).json()["totalSize"] == 1
+    assert api.get(f"/connectors/{connector_id}/settings/").json()["settings"] == SETTINGS
+    assert_error(api.post("/connectors/"), 405, 12)
 
 
 @pytest.mark.parametrize(
