@@ -1,0 +1,100 @@
+"""What a worker keeps of the topics of a template, over brokers that describe any topic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sinkworker.connectors.settings import parse
+from sinkworker.delivery import outlet
+from sinkworker.delivery.outlet import KafkaOutlet
+from sinkworker.delivery.producer import Outgoing
+from sinkworker.ledger import payload
+from sinkworker.model import Layout
+from sinkworker.topics import Topic
+from tests.builders import batch
+from tests.unit.test_messages import event
+
+
+class Brokers:
+    """Every topic is there, and takes as much as its name says."""
+
+    def __init__(self) -> None:
+        self.described: list[str] = []
+
+    def check(self) -> None:
+        """They answer."""
+
+    def topic(self, name: str) -> Topic:
+        self.described.append(name)
+        return Topic(name, 3, int(name.rpartition("-")[2]))
+
+
+@pytest.fixture
+def brokers(monkeypatch: pytest.MonkeyPatch) -> Brokers:
+    made = Brokers()
+    monkeypatch.setattr(outlet, "Brokers", type("", (), {"check": Brokers.check, "__new__": lambda *_: made}))
+    return made
+
+
+@pytest.fixture
+def template(brokers: Brokers) -> Iterator[KafkaOutlet]:
+    settings = parse({"instanceTypeName": "kafka-sink", "topic": "users-{metadata.limit}"})
+    options = {"bootstrap.servers": "127.0.0.1:1", "enable.idempotence": True}
+    made = KafkaOutlet("users", settings, options, 4, 1.0, lambda _s, _n: None)
+    yield made
+    made.close()
+
+
+def messages(of: KafkaOutlet, *limits: int) -> list[Outgoing]:
+    """Those of a batch whose records go to topics that take so much."""
+    raw = []
+    for number, limit in enumerate(limits):
+        answer = outlet._ReadResp()
+        answer.event.event.CopyFrom(event(b"{}", number, metadata=b'{"limit": %d}' % limit))
+        raw.append(answer.SerializeToString())
+    made = of.messages(batch(0, 0, 1, count=len(raw), payload=payload.pack(raw)), Layout(0, 32, "k"))
+    return [each for each in made if isinstance(each, Outgoing)]
+
+
+def outgrown_by(of: KafkaOutlet, *limits: int) -> bool:
+    """Whether the producer is, once there are such messages."""
+    messages(of, *limits)
+    return of.outgrown
+
+
+def test_each_topic_is_described_once_until_something_goes_wrong(template: KafkaOutlet, brokers: Brokers) -> None:
+    found = messages(template, 2000000, 3000000, 2000000)
+    assert [each.topic for each in found] == ["users-2000000", "users-3000000", "users-2000000"]
+    assert all(each.partition < 3 for each in found)
+    messages(template, 3000000)
+    template.renew()
+    messages(template, 3000000)
+    assert brokers.described == ["users-2000000", "users-3000000"]
+    template.discard()
+    messages(template, 3000000)
+    assert brokers.described == ["users-2000000", "users-3000000", "users-3000000"]
+
+
+def test_a_producer_is_outgrown_by_a_topic_with_another_limit_and_the_next_suits_all(template: KafkaOutlet) -> None:
+    assert template.producer.suits(1_048_588)
+    assert not outgrown_by(template, 1_048_588)
+    for limit in (2_000, 9_000_000):
+        assert outgrown_by(template, limit)  # R7
+        template.renew()
+        assert template.producer.suits(limit)
+        assert not outgrown_by(template, limit)
+    assert template.producer.suits(2_000)
+
+
+def test_no_more_topics_are_remembered_than_there_is_room_for(
+    template: KafkaOutlet, brokers: Brokers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlet, "MOST_TOPICS", 3)
+    messages(template, 2001, 2002, 2003)
+    assert template.producer.suits(2002)
+    assert not outgrown_by(template, 2003)
+    assert outgrown_by(template, 2002, 2004)  # P6
+    messages(template, 2001)
+    assert brokers.described.count("users-2001") == 2
