@@ -60,7 +60,7 @@ class Brokers:
 
     def check(self) -> None:
         """Whether they answer. Raises Unavailable without an answer, Misconfigured without access."""
-        self._faults.clear()
+        self._forget()
         try:
             _listed(self._admin, self._faults, self._timeout_s)
         except KafkaException as exc:
@@ -72,7 +72,7 @@ class Brokers:
         A missing topic is left to the brokers to create where their `auto.create.topics.enable` says so, as it would
         be for any producer.
         """
-        self._faults.clear()
+        self._forget()
         admin, timeout_s = self._admin, self._timeout_s
         try:
             found = _found(admin, self._faults, name, timeout_s)
@@ -83,6 +83,11 @@ class Brokers:
         _check_found(name, found, self._servers)
         assert found is not None
         return Topic(name, len(found.partitions), _max_message_bytes(admin, name, timeout_s))
+
+    def _forget(self) -> None:
+        """What went wrong between two questions says nothing about the next."""
+        self._admin.poll(0)
+        self._faults.clear()
 
     def _translated(self, exc: KafkaException) -> KafkaUnavailable | Misconfigured:
         self._admin.poll(0)
