@@ -81,7 +81,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no anno
 
     def _drop(self, message: Any, why: Exception | str) -> None:
         what = why if isinstance(why, str) else f"{type(why).__name__}: {why}"
-        log.error("dropped a message of the queue: %s", what, exc_info=log.isEnabledFor(logging.DEBUG))
+        log.error("dropped a message of the queue: %s", noise.shorten(what), exc_info=log.isEnabledFor(logging.DEBUG))
         message.reject_log_error(log, self.connection_errors)
 
 

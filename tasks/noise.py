@@ -26,6 +26,15 @@ NOT_FOUND = "consumer: Cannot connect to"
 """How what Celery's consumer says of a Redis that is away begins."""
 
 
+LONGEST_REASON = 200
+"""Characters."""
+
+
+def shorten(text: str) -> str:
+    """What is logged of a message that is none of ours: it may be of any length."""
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
+
+
 class OneLine(logging.Filter):
     """Takes the traceback from what a library logs when a server or a process went away.
 

@@ -10,6 +10,7 @@ from celery import signals
 from kombu.exceptions import OperationalError
 
 from sinkworker import process
+from sinkworker.connectors.naming import id_faults
 from sinkworker.delivery.worker import Worker
 from sinkworker.errors import Invalid, RedisUnavailable, SinkworkerError
 from sinkworker.ledger.contract import Activation
@@ -19,6 +20,9 @@ from tasks.app import app, stopping
 log = logging.getLogger(__name__)
 
 TASK = "sinkworker.deliver"
+
+MOST_LANES = 1024
+"""Of one task: a connector has no more."""
 
 _worker: Worker | None = None
 """This process's worker, made by its first activation: producers and connections do not survive a fork."""
@@ -52,8 +56,8 @@ def parse(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, Epoch, l
     """
     match kwargs:
         case {"connector": str(connector), "epoch": int(epoch), "lanes": [*lanes]} if len(kwargs) == 3 and not args:
-            pairs = [(pair[0], pair[1]) for pair in lanes if _is_pair(pair)]
-            if lanes and len(pairs) == len(lanes) and not isinstance(epoch, bool):
+            pairs = [(pair[0], pair[1]) for pair in lanes[:MOST_LANES] if _is_pair(pair)]
+            if lanes and len(pairs) == len(lanes) and _is_number(epoch) and not id_faults(connector):
                 return connector, Epoch(epoch), [Activation(LaneNumber(lane), number) for lane, number in pairs]
     raise Invalid(
         f"A task {TASK} needs exactly the keywords connector (a text), epoch (a whole number) and lanes (a list of "
@@ -63,7 +67,12 @@ def parse(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, Epoch, l
 
 
 def _is_pair(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it can be a number of a lane, an activation or an epoch: Redis's scripts are exact up to 2^53."""
+    return type(value) is int and 0 <= value <= 1 << 53
 
 
 def enqueue(connector: str, epoch: Epoch, activations: Sequence[Activation]) -> None:

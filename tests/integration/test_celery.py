@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -117,6 +118,8 @@ NO_TASKS = [
     task(body="%%%"),
     task(body=base64.b64encode(b"[1]").decode()),
     task(**{"content-type": "application/x-python-serialize"}),
+    task(**{"content-type": "application/x-yaml"}),
+    task(headers={"task": "x" * 1_000_000}),
 ]
 
 
@@ -130,12 +133,45 @@ def test_what_is_no_message_costs_one_line_and_no_worker(system: System, entry: 
 def test_a_message_that_is_no_task_of_ours_costs_one_line_and_no_worker(system: System, entry: str) -> None:
     (line,) = new_lines(system, entry)
     assert "dropped a message of the queue" in line
+    assert len(line) < 500
 
 
-@pytest.mark.parametrize("wrong", [{"epoch": "x"}, {"lanes": [[0, "x"]]}, {"more": 1}])
+class Trap:
+    """What a pickle of it does when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.mkdir, (str(self._path),)
+
+
+@pytest.mark.parametrize("content_type", ["application/x-python-serialize", "application/json"])
+def test_a_pickle_is_refused_unread_and_not_logged(system: System, tmp_path: Path, content_type: str) -> None:
+    trap = tmp_path / "loaded"
+    body = base64.b64encode(pickle.dumps([[], {"connector": Trap(trap)}, {}])).decode()
+    encoding = "binary" if "python" in content_type else "utf-8"
+    (line,) = new_lines(system, task(body=body, **{"content-type": content_type, "content-encoding": encoding}))
+    assert not trap.exists()
+    assert str(tmp_path) not in line
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epoch": "x"},
+        {"epoch": 10**400},
+        {"lanes": [[0, "x"]]},
+        {"lanes": [[0, 1]] * 100_000},
+        {"connector": "x" * 1_000_000},
+        {"more": "body " * 1000},
+    ],
+    ids=lambda each: str(each)[:30],
+)
 def test_a_task_with_wrong_arguments_costs_one_line_and_no_worker(system: System, wrong: dict[str, Any]) -> None:
     (line,) = new_lines(system, task(arguments=wrong))
     assert "needs exactly the keywords connector (a text), epoch" in line
+    assert len(line) < 500
 
 
 def test_a_worker_that_starts_says_only_what_matters(own: System) -> None:

@@ -42,6 +42,12 @@ def test_what_enqueue_sends_is_understood() -> None:
         {"lanes": [[0, 3], [5, None]]},
         {"lanes": [[0, 3, 4]]},
         {"payload": "x"},
+        {"connector": "loans}:x"},
+        {"connector": "x" * 51},
+        {"epoch": -1},
+        {"epoch": 2**53 + 1},
+        {"lanes": [[10**400, 1]]},
+        {"lanes": [[0, 1]] * 1025},
     ],
 )
 def test_other_arguments_are_refused_in_a_sentence(wrong: dict[str, Any]) -> None:
