@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from sinkworker import redis_address
 from sinkworker.errors import Invalid
 
 PREFIX = "SINKWORKER_"
@@ -39,11 +40,16 @@ class Secret:
 
 
 def without_password(uri: str) -> str:
-    """The URI with its user information hidden, for logs and messages."""
+    """The URI with its user information hidden, and passwords among its parameters; for logs and messages."""
     parts = urlsplit(uri)
-    if "@" not in parts.netloc:
+    query = _PASSWORDS.sub(r"\1***", parts.query)
+    netloc = "***@" + parts.netloc.rsplit("@", 1)[1] if "@" in parts.netloc else parts.netloc
+    if (netloc, query) == (parts.netloc, parts.query):
         return uri
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rsplit("@", 1)[1]))
+    return urlunsplit(parts._replace(netloc=netloc, query=query))
+
+
+_PASSWORDS = re.compile(r"((?:^|(?<=[&;]))[^=&;]*password[^=&;]*=)[^&;]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +84,8 @@ def _uri(*schemes: str) -> Callable[[str], Secret]:
 
 
 def _redis_url(value: str) -> Secret:
-    url = _uri("redis", "rediss")(value)
-    if not re.fullmatch(r"/?\d*", urlsplit(value).path):
-        raise ValueError("must end in the number of a database, as in redis://HOST:PORT/0")
+    url = _uri("redis", "rediss", "sentinel", "sentinels")(value)
+    redis_address.parse(value)
     return url
 
 
@@ -237,7 +242,9 @@ SETTINGS: dict[str, Setting] = {
         _uri("kurrentdb", "kurrentdb+discover", "kdb", "kdb+discover", "esdb", "esdb+discover"),
         "connection string of the database, as its clients take it",
     ),
-    "redis_url": Setting("REDIS_URL", _redis_url, "the ledger and the task queue: redis://HOST:PORT/DB"),
+    "redis_url": Setting(
+        "REDIS_URL", _redis_url, "the ledger and the task queue: redis://HOST:PORT/DB; rediss:// for TLS, sentinel://"
+    ),
     "kafka_bootstrap_servers": Setting(
         "KAFKA_BOOTSTRAP_SERVERS", _servers, "brokers of every connector that names no `bootstrapServers` of its own"
     ),

@@ -18,7 +18,7 @@ from billiard.util import get_logger
 from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
-from sinkworker import config, logs, process
+from sinkworker import config, logs, process, redis_address
 from sinkworker.errors import SinkworkerError
 from sinkworker.local import addresses
 from tasks import noise, transport
@@ -51,16 +51,9 @@ def _settings() -> dict[str, Any]:
     redis_url = _configured().redis_url
     assert redis_url is not None
     return {
-        "broker_url": redis_url.reveal(),
+        **transport.settings(redis_address.parse(redis_url.reveal())),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "broker_transport_options": {
-            # The ledger makes redelivery harmless, and the reaper replaces a lost message much sooner than this.
-            "visibility_timeout": 3600,
-            "socket_connect_timeout": 2,
-            "socket_timeout": 10,
-            "health_check_interval": 10,
-        },
         "task_default_queue": QUEUE,
         "task_serializer": "json",
         "accept_content": ["json"],  # never pickle

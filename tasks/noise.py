@@ -17,7 +17,10 @@ EXITED = "Process %r pid:%r exited with %r"
 REPLACED = "%s (pid %s) died of %s; another one is started, and the lanes it held are delivered when its claims run out"
 
 
-NO_NEWS = ("Couldn't ack %r, reason:%r", W_NO_CONSUMERS)
+NO_TLS = "Secure redis scheme specified (rediss) with no ssl options, defaulting to insecure SSL behaviour."
+"""Not so: Celery makes a connection of the URL alone, and never connects it, to show it without its password."""
+
+NO_NEWS = ("Couldn't ack %r, reason:%r", W_NO_CONSUMERS, NO_TLS)
 """The message's side of a lost connection, which the consumer tells, and of a stop: it goes back to the queue."""
 
 CONSUMER = "celery.worker.consumer.consumer"
@@ -25,6 +28,8 @@ LOST = "consumer: Connection to broker lost."
 NOT_FOUND = "consumer: Cannot connect to"
 """How what Celery's consumer says of a Redis that is away begins."""
 
+REFUSALS = ("[SSL: ", "WRONGPASS", "invalid username-password pair", "Authentication required")
+"""What tells a Redis that does not let us in from one that is away: it needs a person, so it is said in any case."""
 
 LONGEST_REASON = 200
 """Characters."""
@@ -44,6 +49,7 @@ class OneLine(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._away = False
+        self._refused = False
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.partition(".")[0] not in LIBRARIES:
@@ -64,14 +70,16 @@ class OneLine(logging.Filter):
 
     def connected(self) -> None:
         """Redis answers: that it is away will be news again."""
-        self._away = False
+        self._away = self._refused = False
 
     def _repeats(self, record: logging.LogRecord) -> bool:
         """Whether it only says again, at the next attempt to connect, that Redis is away."""
         text = record.getMessage()
         if not text.startswith((LOST, NOT_FOUND)):
             return False
-        repeats, self._away = self._away, True
+        refused = any(each in text for each in REFUSALS)
+        repeats = self._refused if refused else self._away
+        self._away, self._refused = True, self._refused or refused
         what = "The connection to Redis was lost" if text.startswith(LOST) else text.splitlines()[0].rstrip(".")
         record.msg, record.args = "%s. Tasks wait until it answers.", (what.removeprefix("consumer: "),)
         return repeats

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import redis
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # public, but not in an __all__
 from honcho.environ import parse
 from kurrentdbclient import KurrentDBClient, NewEvent, RecordedEvent, StreamState
@@ -26,6 +25,7 @@ from sinkworker.connectors.vault import Protection
 from sinkworker.crashpoints import CrashPoint
 from sinkworker.database import Database
 from sinkworker.errors import SinkworkerError
+from sinkworker.ledger import redis_client
 from tests.oracle import Verdict, consume, judge
 from tests.processes import clean_environment, eventually, processes_mentioning
 
@@ -152,7 +152,7 @@ class System:
         self.database = Database(Secret(self.addresses["KURRENTDB_URI"]))
         self.registry = Registry(self.database, Protection.of(load(environ)))
         self.client = KurrentDBClient(self.addresses["KURRENTDB_URI"])
-        self.redis = redis.Redis.from_url(self.addresses["REDIS_URL"])
+        self.redis = redis_client.connect(Secret(self.addresses["REDIS_URL"]))
         self.admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
         for worker in self.workers:
             eventually(worker.ready, within_s=30)

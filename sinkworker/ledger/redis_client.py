@@ -6,14 +6,16 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import LockError
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
-from sinkworker import logs
-from sinkworker.config import Secret, without_password
+from sinkworker import logs, redis_address
+from sinkworker.config import Secret
 from sinkworker.errors import Misconfigured, SinkworkerError
 from sinkworker.ledger.redis_errors import translated
 
@@ -31,19 +33,26 @@ CHANGED_CHANNEL = "sinkworker:changed"
 def connect(url: Secret) -> redis.Redis:
     """A client for ledgers: binary answers, bounded waits, no hidden repetition of a call. Connects when first used.
 
-    Raises Misconfigured for a URL that is none.
+    Behind sentinels each new connection is made to whoever is the master then. Raises Misconfigured for a URL that is
+    none.
     """
     try:
-        client: redis.Redis = redis.Redis.from_url(
-            url.reveal(),
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=ANSWER_TIMEOUT_S,
-            health_check_interval=30,
-            # A transition whose outcome is unknown is the caller's to decide about.
-            retry=Retry(NoBackoff(), 0),
-        )
+        address = redis_address.parse(url.reveal())
     except ValueError as exc:
-        raise Misconfigured(f"REDIS_URL {without_password(url.reveal())} is not understood: {exc}.") from exc
+        raise Misconfigured(f"REDIS_URL {exc}.") from exc
+    bounds: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": ANSWER_TIMEOUT_S,
+        # A transition whose outcome is unknown is the caller's to decide about.
+        "retry": Retry(NoBackoff(), 0),
+    }
+    options = {**address.options, **bounds, "health_check_interval": 30}
+    if address.master_name is None:
+        ((host, port),) = address.servers
+        return redis.Redis(host=host, port=port, **options)
+    access = {**address.sentinel_options, **bounds, "socket_timeout": CONNECT_TIMEOUT_S}
+    sentinel = Sentinel(address.servers, sentinel_kwargs=access, **options)  # type: ignore[no-untyped-call]
+    client: redis.Redis = sentinel.master_for(address.master_name)  # type: ignore[no-untyped-call]
     return client
 
 

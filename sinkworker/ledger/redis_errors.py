@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,8 @@ _NOT_NOW = (
 _NOT_NOW_CODES = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNBLOCKED ")
 """Answers for which redis-py has no class of their own."""
 
+TLS_HINT = "Check the certificate of Redis, and ssl_ca_certs in REDIS_URL."
+
 
 @contextmanager
 def translated() -> Iterator[None]:
@@ -34,10 +37,27 @@ def translated() -> Iterator[None]:
 def _ours(exc: Exception) -> SinkworkerError:
     text = str(exc).rstrip(".")
     if isinstance(exc, _REFUSED):
-        return Misconfigured(f"Redis refused the connector's access: {text}.", hint="Check the user in REDIS_URL.")
+        hint = "Give the user of REDIS_URL the rights that the README lists."
+        if not isinstance(exc, redis.exceptions.NoPermissionError):
+            hint = "Check the user and password in REDIS_URL."
+        return Misconfigured(f"Redis refused the connector's access: {text}.", hint=hint)
+    if (refusal := _refusal_of_tls(exc)) is not None:
+        return RedisUnavailable(f"No TLS connection to Redis: {refusal}.", hint=TLS_HINT)
     # Redis 6 wraps what a script's command was answered in an error of its own.
     if isinstance(exc, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in text:
         return Full("Redis is full: it refuses to store more.", hint="Raise maxmemory or lower the limits.")
     if isinstance(exc, _NOT_NOW) or text.startswith(_NOT_NOW_CODES):
         return RedisUnavailable(f"Redis does not answer: {text}.")
     return SinkworkerError(f"Redis did not understand: {text}.")
+
+
+def _refusal_of_tls(exc: BaseException) -> str | None:
+    """Why TLS failed, where that is what is behind the error."""
+    behind: BaseException | None = exc
+    while behind is not None:
+        if isinstance(behind, ssl.SSLCertVerificationError):
+            return f"its certificate is not to be trusted ({behind.verify_message.rstrip('.')})"
+        if isinstance(behind, ssl.SSLError):
+            return (behind.reason or str(behind)).lower().replace("_", " ")
+        behind = behind.__cause__ or behind.__context__
+    return None

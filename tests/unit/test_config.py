@@ -62,6 +62,7 @@ def test_every_problem_is_named_at_once() -> None:
         ("REDIS_URL", "redis://:hunter2@cache:1"),
         ("REDIS_URL", "rediss://user:pa%23ss@cache.example:6380/15?ssl_cert_reqs=none"),
         ("REDIS_URL", "redis://cache/"),
+        ("REDIS_URL", "sentinel://:pw@one.example:26379,two.example/0?master_name=cache"),
         ("KAFKA_BOOTSTRAP_SERVERS", "one.example:9092, [::1]:9093"),
         ("KAFKA_BOOTSTRAP_SERVERS", "SASL_SSL://one.example:9092"),
     ],
@@ -82,6 +83,14 @@ def test_an_address_may_have_any_form_that_its_clients_take(name: str, value: st
         ("REDIS_URL", "redis://h:65536/0"),
         ("REDIS_URL", "redis://[::1/0"),
         ("REDIS_URL", "redis://h:6379/cache"),
+        ("REDIS_URL", "redis://one:6379,two:6379/0"),
+        ("REDIS_URL", "redis://h:6379/0?password=hunter2"),
+        ("REDIS_URL", "redis://h:6379/0?ssl_ca_certs=/ca.pem"),
+        ("REDIS_URL", "redis://h:6379/0#hunter2"),
+        ("REDIS_URL", "rediss://h:6379/0?ssl_ca_certs=/nowhere/hunter2"),
+        ("REDIS_URL", "rediss://h:6379/0?ssl_cert_reqs=optional"),
+        ("REDIS_URL", "rediss://h:6379/0?ssl_check_hostname=0"),
+        ("REDIS_URL", "sentinel://h:26379/0"),
         ("KAFKA_BOOTSTRAP_SERVERS", "kafka:99999"),
         ("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092,"),
     ],
@@ -149,6 +158,10 @@ def test_a_token_is_shown_nowhere() -> None:
         ("redis://:hunter2@cache:6379/0", "redis://***@cache:6379/0"),
         ("kurrentdb://admin:p@ss@db:2113?tls=true", "kurrentdb://***@db:2113?tls=true"),
         ("redis://cache:6379/0", "redis://cache:6379/0"),
+        (
+            "sentinel://u:hunter2@one,two/0?sentinel_password=hunter2&master_name=cache",
+            "sentinel://***@one,two/0?sentinel_password=***&master_name=cache",
+        ),
     ],
 )
 def test_an_address_is_shown_without_its_password(uri: str, shown: str) -> None:
