@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import redis
@@ -34,9 +35,14 @@ def free_port() -> int:
 class RedisServer:
     """Starts at construction. `kill` and `start` again lose what was not written to the append-only file."""
 
-    def __init__(self, directory: Path, **config: str) -> None:
+    def __init__(
+        self, directory: Path, *, arguments: Sequence[str] = (), password: str | None = None, **config: str
+    ) -> None:
+        """`arguments` come first in its command line; with `password`, `config` asks for that one."""
         self.port = free_port()
         self._directory = directory
+        self._arguments = arguments
+        self._password = password
         self._config = {"appendonly": "yes", "appendfsync": "always", "save": "", **config}
         self.start()
 
@@ -45,13 +51,13 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self) -> redis.Redis:
-        return redis.Redis(host="127.0.0.1", port=self.port)
+        return redis.Redis(host="127.0.0.1", port=self.port, password=self._password)
 
     def start(self) -> None:
         options = {"bind": "127.0.0.1", "port": str(self.port), "dir": str(self._directory), **self._config}
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         with (self._directory / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen([binary(), *words], stdout=log, stderr=log)
+            self._process = subprocess.Popen([binary(), *self._arguments, *words], stdout=log, stderr=log)
         self._await_answer()
 
     def _await_answer(self) -> None:
