@@ -358,6 +358,11 @@ def inherited() -> dict[str, str]:
     return dict(os.environ)
 
 
+def quieten_grpc() -> None:
+    """Unless told otherwise, gRPC writes a line of its own to stderr for each handshake that fails."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
 def crash_folder() -> Path | None:
     """Where tests say at which point a process is to die; None outside of tests."""
     folder = os.environ.get(CRASH_FOLDER)

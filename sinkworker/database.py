@@ -24,7 +24,16 @@ from kurrentdbclient.connection_spec import NODE_PREFERENCE_LEADER
 from kurrentdbclient.streams import handle_streams_rpc_error
 
 from sinkworker.config import Secret, without_password
-from sinkworker.errors import Fatal, Invalid, KurrentDBUnavailable, Misconfigured, SinkworkerError, Stale, Unavailable
+from sinkworker.errors import (
+    Fatal,
+    Invalid,
+    KurrentDBUnavailable,
+    KurrentDBUntrusted,
+    Misconfigured,
+    SinkworkerError,
+    Stale,
+    Unavailable,
+)
 from sinkworker.model import Cursor, Position, Revision
 
 TIMEOUT_S = 5.0
@@ -139,6 +148,13 @@ class Database:
         fault = handle_streams_rpc_error(ended)
         fault.__cause__ = ended
         return self._ours(fault, what)
+
+    def untrusted(self, why: str) -> KurrentDBUntrusted:
+        """What it means that TLS failed for that reason."""
+        return KurrentDBUntrusted(
+            f"No TLS connection to KurrentDB at {self.name}: {why.rstrip('.')}.",
+            hint="Check the database's certificate, and tls, tlsCaFile and userCertFile in the URI.",
+        )
 
     def append(self, stream: str, expected: Revision | None, events: Sequence[NewEvent]) -> Position:
         """Append all of `events` or none, at the end of a stream whose last revision is `expected` (None: no stream).
@@ -300,10 +316,7 @@ class Database:
                     hint="The user needs the rights of $admins: checkpoints are written to system streams.",
                 )
             case theirs.SSLError():
-                return Misconfigured(
-                    f"No TLS connection to KurrentDB at {self.name}: {detail}.",
-                    hint="Check tls and tlsCaFile in the URI.",
-                )
+                return self.untrusted(detail)
             case theirs.InvalidCommitPositionError():
                 return NoBoundary(f"KurrentDB at {self.name} could not {what}: the position is no record boundary.")
             case theirs.UnknownError() | theirs.GrpcError() if "invalid position" in detail.lower() or (

@@ -43,10 +43,22 @@ class KurrentDBUnavailable(Unavailable):
     code = "kurrentdb-unavailable"
 
 
+class KurrentDBUntrusted(KurrentDBUnavailable):
+    """There is no TLS connection to the database. It is waited for: an expired certificate is renewed over there."""
+
+    code = "kurrentdb-untrusted"
+
+
 class RedisUnavailable(Unavailable):
     """Redis does not answer, as ledger or as queue of tasks."""
 
     code = "redis-unavailable"
+
+
+class RedisUntrusted(RedisUnavailable):
+    """There is no TLS connection to Redis. It is waited for: an expired certificate is renewed over there."""
+
+    code = "redis-untrusted"
 
 
 class KafkaUnavailable(Unavailable):

@@ -12,7 +12,13 @@ from weakref import WeakSet
 
 import orjson
 
-from sinkworker.errors import KurrentDBUnavailable, RedisUnavailable, SinkworkerError
+from sinkworker.errors import (
+    KurrentDBUnavailable,
+    KurrentDBUntrusted,
+    RedisUnavailable,
+    RedisUntrusted,
+    SinkworkerError,
+)
 
 FIELDS = ("connector", "generation", "epoch", "lane", "activation", "batch", "position", "part", "pid")
 """The fields a record may carry, in the order they are printed: `log.info("…", extra={"connector": id, "lane": 3})`.
@@ -42,7 +48,7 @@ def setup(level: str, role: str, *, stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel(logging.DEBUG if level == "DEBUG" else quiet_level)
 
 
-SHARED = (KurrentDBUnavailable.code, RedisUnavailable.code)
+SHARED = tuple(each.code for each in (KurrentDBUnavailable, KurrentDBUntrusted, RedisUnavailable, RedisUntrusted))
 """Troubles with a server that a whole role needs."""
 
 LATELY_S = 6.0

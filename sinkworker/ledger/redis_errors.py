@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import redis
 
-from sinkworker.errors import Full, Misconfigured, RedisUnavailable, SinkworkerError
+from sinkworker.errors import Full, Misconfigured, RedisUnavailable, RedisUntrusted, SinkworkerError
 
 _REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.exceptions.NoPermissionError)
 _NOT_NOW = (
@@ -42,7 +42,7 @@ def _ours(exc: Exception) -> SinkworkerError:
             hint = "Check the user and password in REDIS_URL."
         return Misconfigured(f"Redis refused the connector's access: {text}.", hint=hint)
     if (refusal := _refusal_of_tls(exc)) is not None:
-        return RedisUnavailable(f"No TLS connection to Redis: {refusal}.", hint=TLS_HINT)
+        return RedisUntrusted(f"No TLS connection to Redis: {refusal}.", hint=TLS_HINT)
     # Redis 6 wraps what a script's command was answered in an error of its own.
     if isinstance(exc, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in text:
         return Full("Redis is full: it refuses to store more.", hint="Raise maxmemory or lower the limits.")

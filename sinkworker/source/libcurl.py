@@ -20,7 +20,7 @@ from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker.bell import SocketBell
 from sinkworker.database import Database, Endpoint
-from sinkworker.errors import Fatal, KurrentDBUnavailable, Misconfigured, SinkworkerError
+from sinkworker.errors import Fatal, KurrentDBUnavailable, SinkworkerError
 from sinkworker.model import Cursor
 from sinkworker.source import requests
 from sinkworker.source.events import Item, items
@@ -197,10 +197,7 @@ class LibcurlSubscription:
             return self._status()  # it ended the call before it closed the connection
         said = message.rstrip(".") or f"libcurl error {code}"
         if code in _UNVERIFIED:
-            return Misconfigured(
-                f"No TLS connection to KurrentDB at {self._database.name}: {said}.",
-                hint="Check tls and tlsCaFile in the URI.",
-            )
+            return self._database.untrusted(said)
         if not self._headers:
             return KurrentDBUnavailable(f"KurrentDB at {self._database.name} did not answer: {said}.")
         return KurrentDBUnavailable(f"The connection to KurrentDB at {self._database.name} was lost: {said}.")
