@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import redis
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # public, but not in an __all__
 from honcho.environ import parse
 from kurrentdbclient import KurrentDBClient, NewEvent, RecordedEvent, StreamState
@@ -54,7 +55,7 @@ class Role:
         self.name = name
         self.log = folder / f"{name}.log"
         self._argv = [sys.executable, "-m", *argv]
-        self._environ = environ
+        self.environ = environ
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
@@ -68,7 +69,7 @@ class Role:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
                 self._argv,
-                env=self._environ,
+                env=self.environ,
                 cwd=self.log.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -152,7 +153,9 @@ class System:
         self.database = Database(Secret(self.addresses["KURRENTDB_URI"]))
         self.registry = Registry(self.database, Protection.of(load(environ)))
         self.client = KurrentDBClient(self.addresses["KURRENTDB_URI"])
-        self.redis = redis_client.connect(Secret(self.addresses["REDIS_URL"]))
+        url = self.addresses["REDIS_URL"]
+        # redis-py's own client waits longer and tries again; it knows no URL of sentinels.
+        self.redis = redis.Redis.from_url(url) if url.startswith("redis") else redis_client.connect(Secret(url))
         self.admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
         for worker in self.workers:
             eventually(worker.ready, within_s=30)

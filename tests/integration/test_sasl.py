@@ -6,22 +6,17 @@ A54: every mechanism over plaintext and TLS. A57: no password in plain text in w
 from __future__ import annotations
 
 import contextlib
-import json
-import threading
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-import redis
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public names, but the package has no __all__
     AdminClient,
     ScramCredentialInfo,
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
-from kurrentdbclient import KurrentDBClient
 
 from sinkworker.connectors.lifecycle import State
 from sinkworker.connectors.registry import Registry
@@ -30,6 +25,7 @@ from sinkworker.errors import SinkworkerError
 from tests.apache_kafka import PASSWORD, ApacheKafka, running
 from tests.processes import eventually
 from tests.redis_server import free_port
+from tests.secrets import Overheard, assert_clean, events, everything, flower_answers
 from tests.system import Flow, System
 
 pytestmark = pytest.mark.long
@@ -189,18 +185,18 @@ def test_no_secret_is_anywhere_in_plain_text(system: System, kafka: ApacheKafka,
         eventually(lambda: flower.said("Connected to"), within_s=30)
         with sent, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
             answers = a_whole_life(system, kafka, client)
-            tasks = eventually(lambda: _flower_answers(flower_port, "SUCCESS"))
+            tasks = eventually(lambda: flower_answers(flower_port, "SUCCESS"))
     finally:
         for role in (api, flower):
             role.destroy()
-    assert_clean("answers of the API", answers)
-    assert_clean("Flower", tasks)
-    assert_clean("commands to Redis", "\n".join(sent.commands))
+    assert_clean("answers of the API", answers, SECRETS)
+    assert_clean("Flower", tasks, SECRETS)
+    assert_clean("commands to Redis", "\n".join(sent.commands), SECRETS)
     assert sum("ack" in each or "EVALSHA" in each for each in sent.commands) > 3, "nothing was overheard"
-    assert_clean("keys and values of Redis", repr(list(_everything(system.redis))))
-    events = _events(system.client)
-    assert any("authentication:password" in event for event in events), "the settings are not among the events"
-    assert_clean("events", "\n".join(events))
+    assert_clean("keys and values of Redis", repr(list(everything(system.redis))), SECRETS)
+    stored = events(system.client)
+    assert any("authentication:password" in event for event in stored), "the settings are not among the events"
+    assert_clean("events", "\n".join(stored), SECRETS)
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {"scheduler.log", "worker-0.log", "another-api.log", "another-flower.log"} <= {path.name for path in files}
     for path in files:
@@ -239,80 +235,10 @@ def a_whole_life(system: System, kafka: ApacheKafka, client: httpx.Client) -> st
     assert client.get(f"{path}/settings").json()["settings"]["authentication:password"] == PASSWORD
     shown, active = system.registry.shown_settings(flow.connector), system.registry.active_settings(flow.connector)
     for each in (flow.connector, shown, active, active.producer_options(flow.id), vars(system.registry)):
-        assert_clean("repr", repr(each))
+        assert_clean("repr", repr(each), SECRETS)
     flow.stop()
     with pytest.raises(SinkworkerError) as raised:
         Registry(system.database, Protection()).active_settings(flow.connector)
     answers.append(client.delete(path))
     assert [each.status_code for each in answers] == [400, 200, 409, 200, 200, 200, 200, 200, 200]
     return "\n".join([message, str(raised.value), *(each.text for each in answers)])
-
-
-def assert_clean(where: str, text: str) -> None:
-    assert text
-    for secret in SECRETS:
-        assert secret not in text, where
-
-
-class Overheard:
-    """Every command that Redis is sent inside, so what is there for a moment only, too: the tasks, before all."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self.commands: list[str] = []
-        self._client = client
-        self._done = threading.Event()
-        self._listening = threading.Event()
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-
-    def _listen(self) -> None:
-        with self._client.monitor() as monitor:  # type: ignore[no-untyped-call]  # redis annotates not all of it
-            self._listening.set()
-            for command in monitor.listen():
-                self.commands.append(command["command"])
-                if self._done.is_set():
-                    return
-
-    def __enter__(self) -> None:
-        self._thread.start()
-        assert self._listening.wait(10)
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._client.ping()
-        self._thread.join(10)
-
-
-def _everything(client: redis.Redis) -> Iterator[object]:
-    """Every key with what it holds."""
-    for key in client.scan_iter():
-        match client.type(key):
-            case b"string":
-                yield key, client.get(key)
-            case b"hash":
-                yield key, client.hgetall(key)
-            case b"list":
-                yield key, client.lrange(key, 0, -1)
-            case b"set":
-                yield key, client.smembers(key)
-            case b"zset":
-                yield key, client.zrange(key, 0, -1)
-            case b"stream":
-                yield key, client.xrange(key)
-            case other:
-                raise AssertionError(f"{key!r} is a {other!r}")
-
-
-def _events(client: KurrentDBClient) -> list[str]:
-    return [
-        f"{event.stream_name} {event.type} {event.data!r} {event.metadata!r}"
-        for event in client.read_all(filter_exclude=())
-    ]
-
-
-def _flower_answers(port: int, state: str) -> str:
-    """All tasks and workers as Flower gives them; empty where no task is among them yet."""
-    found = []
-    for path in (f"tasks?state={state}", "tasks", "workers"):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/{path}", timeout=10) as answer:
-            found.append(json.load(answer))
-    return json.dumps(found) if found[0] else ""
