@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import redis
@@ -19,7 +19,7 @@ from honcho.environ import parse
 from kurrentdbclient import KurrentDBClient, NewEvent, RecordedEvent, StreamState
 from kurrentdbclient.exceptions import KurrentDBClientError
 
-from sinkworker.config import CRASH_FOLDER, Secret, load
+from sinkworker.config import CRASH_FOLDER, Config, Secret, load
 from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.vault import Protection
@@ -40,6 +40,9 @@ QUICK = {
 """So that recovery from a crash takes seconds, and some hundred records already make many batches."""
 
 PARTITIONS = 6
+
+IN_FLIGHT = PARTITIONS * Config().in_flight_batches * int(QUICK["SINKWORKER_BATCH_RECORDS"])
+"""P3: the most records of a connector that all workers together may have produced and not acknowledged."""
 
 OWN_KEYS = {"partitionKeyExtraction:source": "headers", "partitionKeyExtraction:expression": "loan"}
 """Settings under which each record of `Flow.append_keyed` has a key of its own."""
@@ -123,8 +126,16 @@ class Role:
 class System:
     """Everything that `honcho start` runs, but for Flower and the API, on free ports."""
 
-    def __init__(self, folder: Path, *, workers: int = 2, **environ: str) -> None:
-        """`environ` outranks what the local stack gives."""
+    def __init__(
+        self,
+        folder: Path,
+        of_roles: Mapping[str, Mapping[str, str]] | None = None,
+        /,
+        *,
+        workers: int = 2,
+        **environ: str,
+    ) -> None:
+        """`environ` outranks what the local stack gives, and what `of_roles` has for single roles outranks that."""
         self._folder = folder
         self._env_file = folder / "stack.env"
         self.local = Role(
@@ -136,6 +147,7 @@ class System:
         self._crash_folder = folder / "crash"
         self._crash_folder.mkdir()
         self._environ = {**QUICK, CRASH_FOLDER: str(self._crash_folder), **environ}
+        self._of_roles = of_roles or {}
         self._workers = workers
         self.roles: dict[str, Role] = {}
 
@@ -147,7 +159,10 @@ class System:
         self._role_environ = environ = clean_environment(**{**self._environ, **self.addresses})
         roles = {"scheduler": ["sinkworker", "scheduler"], "coordinator": ["sinkworker", "coordinator"]}
         roles |= {f"worker-{number}": ["celery", "-A", "tasks", "worker"] for number in range(self._workers)}
-        self.roles = {name: Role(name, argv, environ, self._folder) for name, argv in roles.items()}
+        self.roles = {
+            name: Role(name, argv, {**environ, **self._of_roles.get(name, {})}, self._folder)
+            for name, argv in roles.items()
+        }
         for role in self.roles.values():
             role.start()
         self.database = Database(Secret(self.addresses["KURRENTDB_URI"]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,7 +32,7 @@ node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
 listeners={listeners},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners={listeners}
+advertised.listeners={advertised}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 ssl.keystore.type=PEM
@@ -96,8 +96,10 @@ def jars(folder: Path) -> Path:
 class ApacheKafka:
     """One node over one data folder. It keeps its ports over restarts."""
 
-    def __init__(self, folder: Path, jars: Path) -> None:
-        self._addresses = {protocol: f"127.0.0.1:{free_port()}" for protocol in PROTOCOLS}
+    def __init__(self, folder: Path, jars: Path, through: Callable[[str], str] = lambda address: address) -> None:
+        """`through` gives for each address the one that clients are to know, where something stands in between."""
+        self._listening = {protocol: f"127.0.0.1:{free_port()}" for protocol in PROTOCOLS}
+        self._addresses = {protocol: through(address) for protocol, address in self._listening.items()}
         self._folder = folder
         self._java = ["java", HEAP, "-cp", f"{jars}/*"]
         self._properties = folder / "server.properties"
@@ -111,9 +113,16 @@ class ApacheKafka:
     def _configuration(self) -> str:
         keystore = self._folder / "keystore.pem"
         keystore.write_bytes((TLS / "server.key").read_bytes() + (TLS / "server.pem").read_bytes())
-        listeners = ",".join(f"{protocol}://{address}" for protocol, address in self._addresses.items())
+        listeners, advertised = (
+            ",".join(f"{protocol}://{address}" for protocol, address in addresses.items())
+            for addresses in (self._listening, self._addresses)
+        )
         text = PROPERTIES.format(
-            listeners=listeners, controller=free_port(), data=self._folder / "data", keystore=keystore
+            listeners=listeners,
+            advertised=advertised,
+            controller=free_port(),
+            data=self._folder / "data",
+            keystore=keystore,
         )
         for listener in ("sasl_plaintext", "sasl_ssl"):
             for mechanism in SCRAM:
@@ -125,7 +134,7 @@ class ApacheKafka:
         return self.address("PLAINTEXT")
 
     def address(self, protocol: str) -> str:
-        """Where it listens for that protocol, by librdkafka's name of it."""
+        """Where clients reach it by that protocol, by librdkafka's name of it."""
         return self._addresses[protocol]
 
     @property
@@ -185,9 +194,9 @@ class ApacheKafka:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[ApacheKafka]:
+def running(folder: Path, through: Callable[[str], str] = lambda address: address) -> Iterator[ApacheKafka]:
     """A node that runs, with everything of its in that folder. Skips or fails the test as `jars` does."""
-    broker = ApacheKafka(folder, jars(folder / "jars"))
+    broker = ApacheKafka(folder, jars(folder / "jars"), through)
     try:
         broker.start()
         yield broker

@@ -1,10 +1,26 @@
-"""How a flow ends that was disturbed."""
+"""How a flow is disturbed for a while, and how it ends."""
 
 from __future__ import annotations
 
+import time
+
 from sinkworker.connectors.lifecycle import State
+from tests.chaos.witness import Arrivals
 from tests.oracle import Verdict
+from tests.processes import eventually
 from tests.system import Flow
+
+
+def lasts(seconds: float) -> None:
+    """A fault goes on for so long."""
+    ends_at = time.monotonic() + seconds
+    eventually(lambda: time.monotonic() >= ends_at, within_s=seconds + 10)
+
+
+def arrives(flow: Flow, arrivals: Arrivals, within_s: float) -> None:
+    """All that is appended by now is in the topic before long: the bound on standing still."""
+    due = flow.appended
+    eventually(lambda: len({each.record_id for each in arrivals.seen}) >= due, within_s=within_s)
 
 
 def outcome(flow: Flow) -> Verdict:

@@ -15,13 +15,11 @@ from celery import Celery
 
 from tests.oracle import Verdict
 from tests.processes import eventually
-from tests.system import PARTITIONS, QUICK, Flow, Role, System
+from tests.system import IN_FLIGHT, PARTITIONS, Flow, Role, System
 
 WORKER = ["celery", "-A", "tasks", "worker"]
 SPREADS_WITHIN_S = 5.0
 ALL_LANES = set(range(PARTITIONS))
-IN_FLIGHT = PARTITIONS * 4 * int(QUICK["SINKWORKER_BATCH_RECORDS"])
-"""Most records that a worker can have in flight: all lanes, the default of four batches each."""
 
 
 @dataclass(frozen=True)
