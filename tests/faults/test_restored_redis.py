@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sinkworker.ledger.redis_ledger import KEYS
 from tests.chaos.findings import repeats
 from tests.chaos.witness import Arrivals
 from tests.faults.midflow import arrives
@@ -34,6 +36,19 @@ def system(tmp_path_factory: pytest.TempPathFactory, server: RedisServer) -> Ite
         yield running
 
 
+@contextlib.contextmanager
+def asleep(system: System) -> Iterator[None]:
+    """Inside, no worker delivers."""
+    children = [child for worker in system.workers for child in worker.children()]
+    for child in children:
+        os.kill(child, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGCONT)
+
+
 class Restored:
     """A flow under load whose Redis is taken back, and what is seen of it."""
 
@@ -49,11 +64,32 @@ class Restored:
         before = self._flow.position
         eventually(lambda: self._flow.position > before, within_s=GOES_ON_WITHIN_S)
 
+    def fills(self) -> None:
+        """While nobody delivers: batches are in every mailbox, which no snapshot of before has."""
+        batches = f"sink:{{{self._flow.id}}}:batches"
+        eventually(lambda: self._flow.system.redis.hlen(batches) >= 2 * PARTITIONS)
+
     def restore(self, snapshot: bytes) -> None:
         upto = self._flow.position
         self._server.kill()
         self.losses.append((time.monotonic(), upto))
         self._server.restore(snapshot)
+
+    def ledger(self) -> dict[str, bytes]:
+        """What the ledger holds, key by key."""
+        redis = self._flow.system.redis
+        keys = [f"sink:{{{self._flow.id}}}:{name}" for name in KEYS]
+        return {key: value for key in keys if (value := redis.dump(key)) is not None}
+
+    def rewind(self, ledger: dict[str, bytes]) -> None:
+        """Put it back in one step, and no connection is lost: only the ledger itself can tell (R1)."""
+        redis = self._flow.system.redis
+        self.losses.append((time.monotonic(), self._flow.position))
+        with redis.pipeline(transaction=True) as step:
+            step.delete(*self.ledger())
+            for key, value in ledger.items():
+                step.restore(key, 0, value)
+            step.execute()
 
 
 @pytest.fixture
@@ -75,12 +111,24 @@ def restored(tmp_path: Path, system: System, server: RedisServer) -> Iterator[Re
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(4, marks=LONG)])
-def test_a_snapshot_of_the_same_epoch(restored: Restored, server: RedisServer, times: int) -> None:
-    """Again and again the same one: from the second time on it is of a former epoch."""
-    snapshot = server.snapshot()
+def test_a_ledger_that_goes_back_under_everybody_s_eyes(restored: Restored, system: System, times: int) -> None:
+    """Again and again to the same place: from the second time on it is of a former epoch."""
+    ledger = restored.ledger()
     for _ in range(times):
         restored.moves()
-        restored.restore(snapshot)
+        with asleep(system):
+            restored.fills()
+            restored.rewind(ledger)
+
+
+@pytest.mark.long
+def test_a_snapshot_of_the_same_epoch(restored: Restored, system: System, server: RedisServer) -> None:
+    snapshot = server.snapshot()
+    for _ in range(4):
+        restored.moves()
+        with asleep(system):
+            restored.fills()
+            restored.restore(snapshot)
 
 
 @pytest.mark.long
@@ -97,20 +145,15 @@ def test_a_snapshot_of_an_epoch_that_is_over(restored: Restored, system: System,
 
 
 @pytest.mark.long
-def test_claims_of_the_snapshot_whose_workers_have_gone_on(
+def test_claims_of_a_snapshot_whose_workers_sleep_through_it(
     restored: Restored, system: System, server: RedisServer
 ) -> None:
-    """Workers that sleep through it wake with claims that Redis believes in again, or has never heard of."""
-    snapshot = server.snapshot()
-    children = [child for worker in system.workers for child in worker.children()]
-    for child in children:
-        os.kill(child, signal.SIGSTOP)
-    restored.restore(snapshot)
-    for child in children:
-        os.kill(child, signal.SIGCONT)
+    """They wake with claims that Redis believes in again, and then with ones that it has never heard of."""
+    with asleep(system):
+        snapshot = server.snapshot()
+        restored.fills()
+        restored.restore(snapshot)
     restored.moves()
-    for child in children:
-        os.kill(child, signal.SIGSTOP)
-    restored.restore(snapshot)
-    for child in children:
-        os.kill(child, signal.SIGCONT)
+    with asleep(system):
+        restored.fills()
+        restored.restore(snapshot)
