@@ -200,6 +200,13 @@ class Delivery:
         self._careful = False
         """After a refusal every record goes alone and is awaited, so that the guilty one is found (R7)."""
         self._tries = 0
+        self._silent_since: float | None = None
+
+    @property
+    def silent_s(self) -> float:
+        """How long it has been waiting for Kafka without a word; 0 while it is not. May be asked from any thread."""
+        since = self._silent_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def run(self, epoch: Epoch, activations: Sequence[Activation]) -> Delivered:
         try:
@@ -291,7 +298,9 @@ class Delivery:
     def _work(self) -> None:
         assert self._outlet is not None
         self._started = self._progress_at = time.monotonic()
+        self._silent_since = self._started  # a new producer begins with asking the brokers for the topic
         self._confirmations = self._outlet.producer.confirmations
+        self._silent_since = None
         while self._lanes:
             try:
                 for held in list(self._lanes.values()):
@@ -469,8 +478,10 @@ class Delivery:
         if producer.confirmations != self._confirmations or not self._awaits_kafka():
             self._confirmations = producer.confirmations
             self._progress_at = now
+            self._silent_since = None
             self._complained = False
         else:
+            self._silent_since = self._progress_at
             self._check_silence(producer, now - self._progress_at)
         self._keep_claims(outlet, after_s=self._bounds.lease_s / 3)
 

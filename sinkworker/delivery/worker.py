@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from sinkworker import logs
@@ -14,7 +15,8 @@ from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.connectors.vault import Protection
 from sinkworker.database import Database
-from sinkworker.delivery.deliver import Bounds, Delivery
+from sinkworker.delivery.aside import Aside
+from sinkworker.delivery.deliver import Bounds, Delivered, Delivery
 from sinkworker.delivery.outlet import Outlets
 from sinkworker.delivery.window import InFlight
 from sinkworker.errors import SinkworkerError, Stale, Transient, Unavailable, Undeliverable
@@ -32,13 +34,14 @@ LONGEST_ANSWER_S = 5.0
 
 
 class Worker:
-    """One worker process. Not for use by several threads."""
+    """One worker process. `activate` is for one thread; that it starts others is its own affair."""
 
     def __init__(self, config: Config, enqueue: Enqueue, stopping: Callable[[], bool]) -> None:
         assert config.redis_url is not None
         assert config.kurrentdb_uri is not None
         assert config.kafka_bootstrap_servers is not None
         self._enqueue = enqueue
+        self._aside = Aside(enqueue)
         self._stopping = stopping
         self._redis = redis_client.connect(config.redis_url)
         self._database = Database(config.kurrentdb_uri)
@@ -66,8 +69,11 @@ class Worker:
     def activate(self, connector: str, epoch: Epoch, activations: Sequence[Activation]) -> dict[str, Any]:
         """Deliver what these lanes hold, as far as one activation goes; a summary for people.
 
-        Raises what `Delivery.run` raises. Either way, lanes that still have work are activated again.
+        Raises what `Delivery.run` raises. Either way, lanes that still have work are activated again. Where Kafka is
+        silent it answers early, and the activation goes on beside what comes next.
         """
+        if self._aside.takes(connector, epoch, activations):
+            return Delivered().summary()
         ledger = self._ledgers.get(connector)
         if ledger is None:
             ledger = self._ledgers[connector] = RedisLedger(self._redis, connector, self._lease_ms)
@@ -80,6 +86,13 @@ class Worker:
             lambda flight: self._count(connector, flight),
             lambda reason, topic: self._count_dead(connector, epoch, reason, topic),
         )
+        work = partial(self._deliver, delivery, connector, epoch, activations)
+        summary = self._aside.run(connector, delivery, work)
+        return delivery.done.summary() if summary is None else summary
+
+    def _deliver(
+        self, delivery: Delivery, connector: str, epoch: Epoch, activations: Sequence[Activation]
+    ) -> dict[str, Any]:
         troubles = _of_epoch(self._troubles, connector, epoch)
         try:
             delivery.run(epoch, activations)
@@ -115,6 +128,7 @@ class Worker:
         )
 
     def close(self) -> None:
+        self._aside.close(self._bounds.drain_timeout_s)
         self._outlets.close()
         self._recorder.close()
         self._database.close()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 
 from sinkworker.connectors.lifecycle import State
 from tests.chaos.witness import Arrivals
 from tests.oracle import Verdict
 from tests.processes import eventually
-from tests.system import Flow
+from tests.system import PARTITIONS, Flow
+
+GOES_ON_WITHIN_S = 15.0
+"""The bound on standing still."""
 
 
 def lasts(seconds: float) -> None:
@@ -32,3 +37,23 @@ def outcome(flow: Flow) -> Verdict:
     assert flow.connector.state is State.RUNNING
     assert flow.connector.error is None
     return verdict
+
+
+@contextlib.contextmanager
+def watched(flow: Flow) -> Iterator[Arrivals]:
+    """Inside, records keep arriving, and a consumer sees what comes of them. In the end every promise holds."""
+    arrivals = Arrivals(flow.system.servers, flow.topic, PARTITIONS)
+    arrivals.start()
+    try:
+        with flow.load(pause_s=0.1):
+            yield arrivals
+            arrives(flow, arrivals, GOES_ON_WITHIN_S)
+        verdict = flow.delivered()
+        assert verdict.holds, verdict
+        eventually(lambda: flow.connector.error is None)
+    finally:
+        arrivals.stop(0)
+
+
+def repeats(arrivals: Arrivals) -> int:
+    return len(arrivals.seen) - len({each.record_id for each in arrivals.seen})
