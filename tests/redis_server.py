@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import redis
@@ -36,9 +37,19 @@ class RedisServer:
     """Starts at construction. `kill` and `start` again lose what was not written to the append-only file."""
 
     def __init__(
-        self, directory: Path, *, arguments: Sequence[str] = (), password: str | None = None, **config: str
+        self,
+        directory: Path,
+        environ: Mapping[str, str] | None = None,
+        /,
+        *,
+        arguments: Sequence[str] = (),
+        password: str | None = None,
+        **config: str,
     ) -> None:
-        """`arguments` come first in its command line; with `password`, `config` asks for that one."""
+        """`environ` is added to this process's own. `arguments` come first in its command line; with `password`,
+        `config` asks for that one.
+        """
+        self._environ = {**os.environ, **(environ or {})}
         self.port = free_port()
         self._directory = directory
         self._arguments = arguments
@@ -57,7 +68,9 @@ class RedisServer:
         options = {"bind": "127.0.0.1", "port": str(self.port), "dir": str(self._directory), **self._config}
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         with (self._directory / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen([binary(), *self._arguments, *words], stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [binary(), *self._arguments, *words], env=self._environ, stdout=log, stderr=log
+            )
         self._await_answer()
 
     def _await_answer(self) -> None:

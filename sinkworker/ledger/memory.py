@@ -269,6 +269,10 @@ class MemoryLedger:
             return Reaped()
         stopping = state.quiesced or bool(state.failure)
         for number, lane in state.lanes.items():
+            # What lies further ahead than it was ever set is of a clock that has been put back since.
+            if lane.due_ms > now + LONGEST_RESEND_MS:
+                lane.due_ms = now
+            lane.deadline_ms = min(lane.deadline_ms, now + self._lease_ms)
             if lane.token:
                 if lane.deadline_ms > now:
                     continue

@@ -75,11 +75,18 @@ class Lease:
     """
 
     def __init__(self, client: redis.Redis, connector_id: str, lasts_s: float) -> None:
+        self._redis = client
+        self._lasts_ms = int(lasts_s * 1000)
         self._lock = client.lock(f"sink:{{{connector_id}}}:scheduler", timeout=lasts_s, thread_local=False)
 
     def acquire(self) -> bool:
         with translated():
-            return self._renewed() or self._lock.acquire(blocking=False)
+            if self._renewed() or self._lock.acquire(blocking=False):
+                return True
+            # One that lasts longer than any is of a clock that has been put back since, and its holder may be dead.
+            if self._redis.pttl(self._lock.name) > self._lasts_ms:
+                self._redis.pexpire(self._lock.name, self._lasts_ms)
+            return False
 
     def renew(self) -> None:
         with translated():

@@ -211,7 +211,9 @@ class RedisLedger:
 
     @_readable
     def reap(self) -> Reaped:
-        activations, expired, epoch = self._call("reap", contract.FIRST_RESEND_MS, contract.LONGEST_RESEND_MS)
+        activations, expired, epoch = self._call(
+            "reap", contract.FIRST_RESEND_MS, contract.LONGEST_RESEND_MS, self._lease_ms
+        )
         return Reaped(
             _activations(activations),
             tuple(LaneNumber(int(lane)) for lane in expired.split()),

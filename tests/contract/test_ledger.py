@@ -414,6 +414,34 @@ def test_the_same_activation_is_sent_again_with_growing_intervals(world: World) 
         assert ledger.reap() == Reaped()
 
 
+HOUR_MS = 3_600_000
+
+
+def test_a_clock_that_is_put_back_keeps_no_lane_from_being_freed(world: World) -> None:
+    ledger = world.ledger
+    hold(ledger, batch(2, 0, 1))
+    world.elapse(-HOUR_MS)
+    assert ledger.reap() == Reaped()
+    world.elapse(LEASE_MS)
+    assert ledger.reap() == Reaped((Activation(LANE, 2),), (LANE,))
+
+
+def test_a_clock_that_is_put_back_keeps_no_activation_from_being_sent_again(world: World) -> None:
+    ledger = world.ledger
+    begin(ledger, batch(2, 0, 1))
+    world.elapse(-HOUR_MS)
+    assert ledger.reap() == Reaped((Activation(LANE, 1),))
+
+
+def test_a_clock_that_is_put_forward_makes_only_stale(world: World) -> None:
+    ledger = world.ledger
+    claim = hold(ledger, batch(2, 0, 1))
+    world.elapse(HOUR_MS)
+    assert ledger.reap() == Reaped((Activation(LANE, 2),), (LANE,))
+    with pytest.raises(Stale):
+        ledger.ack(claim, 1)
+
+
 def test_a_new_activation_starts_with_the_shortest_interval(world: World) -> None:
     ledger = world.ledger
     begin(ledger, batch(2, 0, 1))
