@@ -1,0 +1,182 @@
+"""P6: what every process and Redis take stays within what the README says, whatever the backlog, Kafka there or not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from kurrentdbclient import NewEvent, StreamState
+
+from sinkworker.config import Config
+from sinkworker.demo.topic import consumed
+from tests.faults.midflow import lasts
+from tests.processes import eventually
+from tests.system import BROKER, PARTITIONS, QUICK, Flow, System
+
+SAMPLE_S = 0.2
+MIB = 1 << 20
+IN_FLIGHT_BYTES = 16 * MIB
+EVENT_BYTES = 2000
+EVENTS_PER_APPEND = 200
+BOUNDS = {
+    "scheduler": 150 * MIB + 2 * IN_FLIGHT_BYTES,
+    "coordinator": 150 * MIB,
+    "worker": 150 * MIB + 2 * IN_FLIGHT_BYTES,
+    "redis": 50 * MIB + 2 * IN_FLIGHT_BYTES,
+}
+"""By role, as in the README: a process by itself, and what is undelivered, once as it came and once as it goes."""
+
+MILLION = 1_000_000
+GROWTH_BYTES = 32 * MIB
+"""What a process may take beyond its most of the first fifth."""
+
+DRAINED_WITHIN_S = 300.0
+pytestmark = pytest.mark.long
+
+
+class Memory(threading.Thread):
+    """The most that each process took, since the last `forget` too."""
+
+    def __init__(self, system: System) -> None:
+        super().__init__(name="memory", daemon=True)
+        self.peak: dict[str, int] = {}
+        self.most_in_flight = 0
+        self._system = system
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        while not self._done.wait(SAMPLE_S):
+            for name, pid in self._processes().items():
+                try:
+                    taken = psutil.Process(pid).memory_info().rss
+                except psutil.Error:
+                    continue
+                self.peak[name] = max(self.peak.get(name, 0), taken)
+            self.peak["redis"] = max(self.peak.get("redis", 0), self._system.redis.info("memory")["used_memory"])
+            for key in self._system.redis.keys("sink:*:state"):
+                self.most_in_flight = max(self.most_in_flight, int(self._system.redis.hget(key, "bytes") or 0))
+
+    def _processes(self) -> dict[str, int]:
+        found = {name: role.pid for name, role in self._system.roles.items()}
+        for worker in self._system.workers:
+            found |= {f"{worker.name}'s child": child for child in worker.children()}
+        return found
+
+    def forget(self) -> dict[str, int]:
+        """What it was so far."""
+        peak, self.peak = self.peak, {}
+        return peak
+
+    def stop(self) -> None:
+        self._done.set()
+        self.join()
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {taken / MIB:.0f} MiB" for name, taken in sorted(self.peak.items()))
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    """As it comes, but for the bound, which is to be reached within seconds."""
+    as_it_comes = dict.fromkeys(QUICK, "")
+    with System(tmp_path, workers=2, SINKWORKER_IN_FLIGHT_BYTES=str(IN_FLIGHT_BYTES), **as_it_comes) as running:
+        yield running
+
+
+@pytest.fixture
+def memory(system: System) -> Iterator[Memory]:
+    memory = Memory(system)
+    memory.start()
+    yield memory
+    memory.stop()
+
+
+def within_bounds(memory: Memory) -> None:
+    print("memory:", memory, f"in flight {memory.most_in_flight / MIB:.1f} MiB")
+    for name, peak in memory.peak.items():
+        assert peak <= BOUNDS[name.split("-")[0]], f"{name}: {memory}"
+
+
+def test_a_silent_kafka_at_full_input(system: System, memory: Memory, request: pytest.FixtureRequest) -> None:
+    flow = system.flow()
+    with full_input(flow):
+        eventually(lambda: flow.position > 0, within_s=60)
+        os.kill(broker := system.part(BROKER), signal.SIGSTOP)
+        try:
+            lasts(request.config.getoption("--outage") * 60)
+            assert memory.most_in_flight > IN_FLIGHT_BYTES / 2  # else it was not near its bound
+        finally:
+            os.kill(broker, signal.SIGCONT)
+        before = flow.position
+        eventually(lambda: flow.position > before, within_s=60)
+    end = system.client.get_commit_position()
+    eventually(lambda: flow.position >= end * 0.99, within_s=DRAINED_WITHIN_S)
+    within_bounds(memory)
+    assert memory.most_in_flight <= IN_FLIGHT_BYTES + Config().batch_bytes * PARTITIONS
+    eventually(lambda: everything_is_there(flow), within_s=DRAINED_WITHIN_S, every_s=2)
+
+
+@contextlib.contextmanager
+def full_input(flow: Flow) -> Iterator[None]:
+    """Inside, records arrive as fast as the database takes them."""
+    stop = threading.Event()
+    data = json.dumps({"applicant": "x" * EVENT_BYTES}).encode()
+
+    def append() -> None:
+        number = 0
+        while not stop.is_set():
+            events = [NewEvent(type="LoanRequested", data=data) for _ in range(EVENTS_PER_APPEND)]
+            number += 1
+            stream = f"{flow.prefix}-{number % 100}"
+            flow.system.client.append_to_stream(stream, current_version=StreamState.ANY, events=events)
+            flow.appended += EVENTS_PER_APPEND
+
+    appending = threading.Thread(target=append, daemon=True)
+    appending.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        appending.join()
+
+
+def test_a_backlog_of_a_million_events(system: System, memory: Memory) -> None:
+    flow = Flow(system, system.topic())
+    flow.create()
+    flow.append(MILLION, streams=1000, per_append=2000)
+    end = system.client.get_commit_position()
+    flow.start()
+    eventually(lambda: flow.position > end / 5, within_s=DRAINED_WITHIN_S)
+    at_first = memory.forget()
+    eventually(lambda: flow.position >= end * 0.99, within_s=DRAINED_WITHIN_S)
+    within_bounds(memory)
+    for name, peak in memory.peak.items():
+        assert peak <= at_first[name] + GROWTH_BYTES, f"{name}: {at_first[name] / MIB:.0f} MiB at first; {memory}"
+    eventually(lambda: everything_is_there(flow), within_s=DRAINED_WITHIN_S, every_s=2)
+
+
+def everything_is_there(flow: Flow) -> bool:
+    """Whether the topic has every record, each after those before it; counted, since so many fit in no list."""
+    consumer = Consumer({"bootstrap.servers": flow.system.servers, "group.id": "counts", "enable.partition.eof": True})
+    consumer.assign([TopicPartition(flow.topic, number, 0) for number in range(PARTITIONS)])
+    furthest: dict[int, int] = {}
+    count, ended = 0, 0
+    while ended < PARTITIONS:
+        for message in consumer.consume(1000, timeout=1):
+            if message.error() is not None:
+                ended += 1
+                continue
+            found = consumed(message)
+            if found.position > furthest.get(found.partition, -1):  # else a duplicate
+                count += 1
+                furthest[found.partition] = found.position
+    consumer.close()
+    return count == flow.appended
