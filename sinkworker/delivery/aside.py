@@ -14,6 +14,9 @@ from sinkworker.model import Epoch, LaneNumber
 PATIENCE_S = 1.0
 """How long the process waits together with an activation that hears nothing from Kafka."""
 
+LEAST_PATIENCE_S = 0.2
+"""The same, where the last activation waited in vain."""
+
 LOOK_S = 0.05
 
 
@@ -55,7 +58,7 @@ class Aside:
         self._lock = threading.Lock()
         self._runs: dict[str, _Run] = {}
         self._silent: set[str] = set()
-        """Connectors whose Kafka was waited for in vain the last time: that is not tried again."""
+        """Connectors whose last activation waited for Kafka in vain."""
 
     def takes(self, connector: str, epoch: Epoch, activations: Sequence[Activation]) -> bool:
         """Whether the connector has one. Then these activations have to wait until it ends, and are sent again."""
@@ -69,14 +72,13 @@ class Aside:
         """What the work answers or raises; None where it waits for Kafka, and goes on beside."""
         run = _Run(connector, work, self._ended)
         run.start()
-        patience_s = 0.0 if connector in self._silent else PATIENCE_S
+        patience_s = LEAST_PATIENCE_S if connector in self._silent else PATIENCE_S
         while not run.ended.wait(LOOK_S):
             if delivery.silent_s > patience_s and self._leave(run):
                 self._silent.add(connector)
                 return None
         if run.error is not None:
             raise run.error
-        self._silent.discard(connector)
         return run.result
 
     def close(self, timeout_s: float) -> None:
@@ -95,6 +97,8 @@ class Aside:
         with self._lock:
             run.ended.set()
             self._runs.pop(run.connector, None)
+            if run.error is None:  # Kafka was only slow
+                self._silent.discard(run.connector)
         for epoch, activation in run.owed.values():
             with contextlib.suppress(Unavailable):  # the reaper finds the lane waiting
                 self._enqueue(run.connector, epoch, [activation])

@@ -71,18 +71,20 @@ def test_a_silent_one_goes_on_beside_and_what_came_meanwhile_is_sent_again(
     assert not beside.takes("loans", EPOCH, [LANE])
 
 
-def test_a_kafka_that_was_waited_for_in_vain_is_waited_for_no_more_until_it_answers(beside: Aside) -> None:
+def test_a_kafka_that_was_waited_for_in_vain_is_waited_for_less_until_it_answers(beside: Aside) -> None:
+    def in_vain() -> dict[str, Any]:
+        silent.work()
+        raise Transient("nothing was confirmed")
+
+    short_s = (aside.LEAST_PATIENCE_S + aside.PATIENCE_S) / 2
     silent = Delivery(silent_s=aside.PATIENCE_S + 1)
-    assert beside.run("loans", silent, silent.work) is None
+    assert beside.run("loans", silent, in_vain) is None
     silent.told_to_end.set()
     beside.close(10)
-    again = Delivery(silent_s=0.01)
-    assert beside.run("loans", again, again.work) is None
-    again.told_to_end.set()
+    slow = Delivery(silent_s=short_s)
+    assert beside.run("loans", slow, slow.work) is None
+    slow.told_to_end.set()
     beside.close(10)
-    answered = Delivery(silent_s=0.0)
-    answered.told_to_end.set()
-    assert beside.run("loans", answered, answered.work) == {"records": 5}
-    patient = Delivery(silent_s=0.01)
+    patient = Delivery(silent_s=short_s)
     threading.Timer(4 * aside.LOOK_S, patient.told_to_end.set).start()
     assert beside.run("loans", patient, patient.work) == {"records": 5}
