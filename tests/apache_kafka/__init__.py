@@ -1,4 +1,4 @@
-"""Apache Kafka itself for the tests: one node in KRaft mode from its published jars, which can be stopped and killed.
+"""Apache Kafka itself for the tests: one node or three in KRaft mode, from its published jars, to stop and to kill.
 
 The embedded broker keeps everything in memory, so only this one can be restarted with its data.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,32 +22,42 @@ from tests.redis_server import free_port
 POM = Path(__file__).with_name("pom.xml")
 INSIST = "SINKWORKER_TEST_INSIST"
 """Set where a test may not be skipped for what the machine lacks."""
+EXISTING = "SINKWORKER_TEST_KAFKA"
+"""Bootstrap servers of a cluster that serves the tests which need not stop it."""
 
 START_TIMEOUT_S = 60.0
-HEAP = "-Xmx384m"
+JVM = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""For nodes that are started often, and do little."""
 
 PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+node.id={node}
+controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
-listeners={listeners},CONTROLLER://127.0.0.1:{controller}
+listeners={listeners},CONTROLLER://{controller}
 advertised.listeners={advertised}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 ssl.keystore.type=PEM
 ssl.keystore.location={keystore}
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+allow.everyone.if.no.acl.found=true
 log.dirs={data}
 auto.create.topics.enable=false
-offsets.topic.replication.factor=1
+auto.leader.rebalance.enable=false
+default.replication.factor={replicas}
+min.insync.replicas={in_sync}
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=2000
+producer.id.expiration.check.interval.ms=500
 num.network.threads=1
 num.io.threads=2
 """
@@ -96,21 +106,29 @@ def jars(folder: Path) -> Path:
 class ApacheKafka:
     """One node over one data folder. It keeps its ports over restarts."""
 
-    def __init__(self, folder: Path, jars: Path, through: Callable[[str], str] = lambda address: address) -> None:
-        """`through` gives for each address the one that clients are to know, where something stands in between."""
+    def __init__(
+        self,
+        folder: Path,
+        jars: Path,
+        number: int = 1,
+        controllers: Mapping[int, str] | None = None,
+        through: Callable[[str], str] = lambda address: address,
+    ) -> None:
+        """`controllers`: of each node of its cluster the address for the others; without it the node is alone.
+
+        `through` gives for each address the one that clients are to know, where something stands in between.
+        """
+        self.number = number
         self._listening = {protocol: f"127.0.0.1:{free_port()}" for protocol in PROTOCOLS}
         self._addresses = {protocol: through(address) for protocol, address in self._listening.items()}
         self._folder = folder
-        self._java = ["java", HEAP, "-cp", f"{jars}/*"]
+        self._java = ["java", *JVM, "-cp", f"{jars}/*"]
         self._properties = folder / "server.properties"
-        self._properties.write_text(self._configuration(), encoding="utf-8")
-        arguments = ["format", "--standalone", "-t", "sinkworkerTestsKafkaAA", "-c", str(self._properties)]
-        for mechanism in SCRAM:
-            arguments += ["--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]"]
-        self._run("kafka.tools.StorageTool", *arguments).check_returncode()
+        configuration = self._configuration(controllers or {number: f"127.0.0.1:{free_port()}"})
+        self._properties.write_text(configuration, encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
 
-    def _configuration(self) -> str:
+    def _configuration(self, controllers: Mapping[int, str]) -> str:
         keystore = self._folder / "keystore.pem"
         keystore.write_bytes((TLS / "server.key").read_bytes() + (TLS / "server.pem").read_bytes())
         listeners, advertised = (
@@ -118,9 +136,13 @@ class ApacheKafka:
             for addresses in (self._listening, self._addresses)
         )
         text = PROPERTIES.format(
+            node=self.number,
+            voters=",".join(f"{number}@{address}" for number, address in controllers.items()),
+            controller=controllers[self.number],
             listeners=listeners,
             advertised=advertised,
-            controller=free_port(),
+            replicas=len(controllers),
+            in_sync=(len(controllers) + 1) // 2,
             data=self._folder / "data",
             keystore=keystore,
         )
@@ -128,6 +150,14 @@ class ApacheKafka:
             for mechanism in SCRAM:
                 text += LOGIN.format(listener=listener, mechanism=mechanism.lower(), user=USER, password=PASSWORD)
         return text
+
+    def format(self) -> None:
+        """Make its data folder, once before its first start."""
+        arguments = ["format", "-t", "sinkworkerTestsKafkaAA", "-c", str(self._properties)]
+        for mechanism in SCRAM:
+            arguments += ["--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]"]
+        command = [*self._java, "kafka.tools.StorageTool", *arguments]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
 
     @property
     def servers(self) -> str:
@@ -156,10 +186,18 @@ class ApacheKafka:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        self.launch()
+        self.await_answer()
+
+    def launch(self) -> None:
+        """Start it."""
         with (self._folder / "kafka.log").open("ab") as log:
             command = [*self._java, "kafka.Kafka", str(self._properties)]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        eventually(self._answers, within_s=START_TIMEOUT_S, every_s=0.2)
+
+    def await_answer(self) -> None:
+        """Wait until it serves clients as a member of its cluster."""
+        eventually(self._answers, within_s=START_TIMEOUT_S, every_s=0.1)
 
     def stop(self) -> None:
         """Ask it to stop, and wait until it has."""
@@ -185,20 +223,28 @@ class ApacheKafka:
         assert self._process.poll() is None, (self._folder / "kafka.log").read_text()[-2000:]
         admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
         try:
-            return bool(admin.list_topics(timeout=1).brokers)
+            return self.number in admin.list_topics(timeout=1).brokers
         except KafkaException:
             return False
-
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run([*self._java, *arguments], check=False, stdin=subprocess.DEVNULL, capture_output=True)
 
 
 @contextmanager
 def running(folder: Path, through: Callable[[str], str] = lambda address: address) -> Iterator[ApacheKafka]:
     """A node that runs, with everything of its in that folder. Skips or fails the test as `jars` does."""
-    broker = ApacheKafka(folder, jars(folder / "jars"), through)
+    broker = ApacheKafka(folder, jars(folder / "jars"), through=through)
+    broker.format()
     try:
         broker.start()
         yield broker
     finally:
         broker.kill()
+
+
+@contextmanager
+def bootstrap_servers(folder: Path) -> Iterator[str]:
+    """Those of the cluster that the environment names, else of a node that runs: for tests that stop neither."""
+    if existing := os.environ.get(EXISTING):
+        yield existing
+    else:
+        with running(folder) as broker:
+            yield broker.servers
