@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from sinkworker.crashpoints import CrashPoint, reach
 from sinkworker.delivery.producer import LaneProducer, Origin, Outgoing, Refusal, Unfit
-from sinkworker.delivery.window import InFlight, Window
+from sinkworker.delivery.window import InFlight, Place, Window
 from sinkworker.errors import (
     Full,
     KafkaUnavailable,
@@ -26,7 +26,7 @@ from sinkworker.errors import (
     Undeliverable,
 )
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Ledger
-from sinkworker.model import Epoch, LaneNumber, Layout, SettingsId
+from sinkworker.model import Cursor, Epoch, LaneNumber, Layout, SettingsId
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,9 @@ class Outlet(Protocol):
         where there are no dead letters.
         """
 
+    def cursors(self, batch: Batch) -> Iterator[Cursor]:
+        """Just after each of the batch's records, in order, kept back by the filter or not."""
+
     def letter(self, batch: Batch, origin: Origin, reason: Undeliverable, aimed_at: str | None = None) -> Outgoing:
         """That record of the batch as a dead letter, once the producer for them has been made.
 
@@ -114,6 +117,10 @@ class _HeldLane:
     handed: int = 0
     drained: bool = False
     """The ledger had nothing more to hand out when it was asked last."""
+    confirmed: set[Place] = field(default_factory=set)
+    """Records that are confirmed, of batches that are not acknowledged and are produced again."""
+    done: Cursor | None = None
+    """Everything of the lane up to there is confirmed; None before it is needed."""
 
     @property
     def claim(self) -> Claim:
@@ -285,13 +292,44 @@ class Delivery:
             self._condemn(next(iter(self._lanes.values())), reason)
 
     def _condemn(self, held: _HeldLane, reason: SinkworkerError) -> None:
-        """The connector cannot go on at this lane's head: say so in the ledger, and let go of everything (P5)."""
-        if self._outlet is not None and any(not each.window.idle for each in self._lanes.values()):
-            self._outlet.discard()
-        del self._lanes[held.claim.lane]
-        with contextlib.suppress(Stale, Unavailable):
-            self._ledger.condemn(held.claim, _as_json(reason))
-        self._free_all(0)
+        """The connector cannot go on at this lane's head: say so in the ledger, and let go of everything (P5).
+
+        Each lane says how far it got, so that nothing that is confirmed is sent again after the stop (P3).
+        """
+        if self._outlet is not None:
+            if any(not each.window.idle for each in self._lanes.values()):
+                self._outlet.discard()
+            for each in self._lanes.values():
+                self._remember_confirmed(self._outlet, each)
+                self._acknowledge_confirmed(self._outlet, each)
+        for each in (held, *(other for other in self._lanes.values() if other is not held)):
+            with contextlib.suppress(Stale, Unavailable):
+                self._ledger.condemn(each.claim, _as_json(reason), each.done)
+        self._lanes.clear()
+
+    def _remember_confirmed(self, outlet: Outlet, held: _HeldLane) -> None:
+        """Note what is confirmed of the batches in flight, now that the purged producer has reported on every record.
+
+        Where reports are missing nothing is known, and all is sent again.
+        """
+        whole = True
+        for flight in held.window.in_flight:
+            if len(flight.unconfirmed) < flight.outstanding:
+                return
+            if flight.reached is None:
+                continue
+            missing = set(flight.unconfirmed)
+            for cursor in outlet.cursors(flight.batch):
+                place = (cursor.commit, cursor.record_id)
+                if place not in missing:
+                    held.confirmed.add(place)
+                else:
+                    whole = False
+                if whole:
+                    held.done = cursor
+                if place == flight.reached:
+                    break
+            whole = whole and flight.complete
 
     # -- the work
 
@@ -365,8 +403,15 @@ class Delivery:
             for message in outlet.messages(flight.batch, held.granted.layout):
                 if time.monotonic() - held.contact > self._bounds.lease_s / 3:
                     self._poll(outlet)  # R5: making the message took long, so see first whether the lane is still ours
+                if held.confirmed and message.place in held.confirmed:
+                    flight.reached = message.place
+                    if isinstance(message, Outgoing):
+                        flight.produced += 1
+                        flight.created_s.append(message.created_s)
+                    continue
                 if isinstance(message, Unfit):
                     self._bury(outlet, held, flight, message.origin, message.reason)
+                    flight.reached = message.place
                     continue
                 if flight.first_position is None:
                     flight.first_position = message.position
@@ -380,6 +425,7 @@ class Delivery:
                 try:
                     while not producer.send(flight, message):
                         self._poll(outlet)
+                    flight.reached = (message.position, message.record_id)  # its `place`: this runs for every record
                     if alone:
                         while flight.outstanding:
                             self._poll(outlet, at_once=True)
@@ -391,6 +437,8 @@ class Delivery:
                     outlet.renew()
                     flight.outstanding = 0
                     self._bury(outlet, held, flight, message.origin, reason, message.topic)
+                    flight.unconfirmed.clear()
+                    flight.reached = message.place
                     producer = outlet.producer
                     self._confirmations = 0
                     continue
@@ -453,13 +501,15 @@ class Delivery:
         return None
 
     def _settle(self, outlet: Outlet) -> None:
-        """Deliver and acknowledge what precedes a record that cannot be built: everything before it counts (P5)."""
+        """Have confirmed what precedes a record that cannot be built: everything before it counts (P5)."""
         self._await_all(outlet)
-        for held in self._lanes.values():
-            ready = held.window.ackable()
-            with contextlib.suppress(Stale, Unavailable):
-                self._ledger.ack_and_next(held.claim, [flight.batch.number for flight in ready], held.window.after, 0)
-                self._count(outlet, held, ready)
+
+    def _acknowledge_confirmed(self, outlet: Outlet, held: _HeldLane) -> None:
+        """Acknowledge what is confirmed, as far as the ledger lets."""
+        ready = held.window.ackable()
+        with contextlib.suppress(Stale, Unavailable):
+            self._ledger.ack_and_next(held.claim, [flight.batch.number for flight in ready], held.window.after, 0)
+            self._count(outlet, held, ready)
 
     def _await_all(self, outlet: Outlet) -> None:
         while self._awaits_kafka():
@@ -555,6 +605,7 @@ class Delivery:
         self._confirmations = 0
         self._careful = True
         for held in self._lanes.values():
+            self._remember_confirmed(outlet, held)
             held.window = Window(1)
             held.handed = 0
             held.drained = False

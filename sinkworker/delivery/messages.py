@@ -14,7 +14,7 @@ from sinkworker.delivery.producer import Origin, Outgoing, Unfit
 from sinkworker.delivery.shape import record_object
 from sinkworker.errors import SinkworkerError, Undeliverable
 from sinkworker.keys import KeyExtractor, placement
-from sinkworker.model import TICKS_PER_SECOND
+from sinkworker.model import TICKS_PER_SECOND, Cursor, Position, Revision
 from sinkworker.transform.transformer import UNUSABLE, Transformer
 
 Partitions: TypeAlias = Callable[[str], int]
@@ -153,6 +153,16 @@ def origin_of(event: RecordedEvent) -> _Origin:
         event.stream_identifier.stream_name.decode(),
         event.metadata["type"],
         event.commit_position,
+    )
+
+
+def cursor_of(event: RecordedEvent) -> Cursor:
+    """Just after an event, as it came from the database."""
+    return Cursor(
+        Position(event.commit_position),
+        Position(event.prepare_position),
+        Revision(event.stream_revision),
+        event.id.string,
     )
 
 

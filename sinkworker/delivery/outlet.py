@@ -13,12 +13,12 @@ from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.delivery.dead_letters import DeadLetters
-from sinkworker.delivery.messages import MessageBuilder, origin_of
+from sinkworker.delivery.messages import MessageBuilder, cursor_of, origin_of
 from sinkworker.delivery.producer import LaneProducer, Origin, Outgoing, Unfit
 from sinkworker.errors import KafkaUnavailable, Misconfigured, Undeliverable
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
-from sinkworker.model import Layout, SettingsId
+from sinkworker.model import Cursor, Layout, SettingsId
 from sinkworker.topics import Brokers, Topic
 
 log = logging.getLogger(__name__)
@@ -142,6 +142,10 @@ class KafkaOutlet:
 
     def _partitions(self, topic: str) -> int:
         return self._met(topic).partitions
+
+    def cursors(self, batch: Batch) -> Iterator[Cursor]:
+        """Just after each of the batch's records, in order."""
+        return map(cursor_of, _events(batch))
 
     def letter(self, batch: Batch, origin: Origin, reason: Undeliverable, aimed_at: str | None = None) -> Outgoing:
         """That record of the batch as a dead letter, only where there is a topic for them."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from sinkworker.delivery.window import InFlight
+from sinkworker.delivery.window import InFlight, Place
 from sinkworker.errors import Undeliverable
 from sinkworker.model import LaneNumber
 from sinkworker.topics import CRITICAL_ONLY, DEFAULT_MAX_MESSAGE_BYTES
@@ -87,12 +87,20 @@ class Outgoing(NamedTuple):
     def origin(self) -> Origin:
         return Origin(self.record_id, self.stream, self.type, self.position)
 
+    @property
+    def place(self) -> Place:
+        return self.position, self.record_id
+
 
 class Unfit(NamedTuple):
     """A record that no message can be made of, where such records are put aside."""
 
     origin: Origin
     reason: Undeliverable
+
+    @property
+    def place(self) -> Place:
+        return self.origin.position, self.origin.record_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +233,9 @@ class LaneProducer:
             self.confirmations += 1
             self.trouble = None
             self._primed.add((record.topic, record.partition))
-        elif self.refusal is None:
+            return
+        flight.unconfirmed.append(record.place)
+        if self.refusal is None:
             self.refusal = Refusal(flight.batch.lane, record, error)
 
     def _on_error(self, error: KafkaError) -> None:

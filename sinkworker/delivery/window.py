@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 from sinkworker.ledger.contract import Batch
 
+Place = tuple[int, str]
+"""A record's position and id: what names it in its batch. Events of an old explicit transaction share a position."""
+
 
 @dataclass(slots=True)
 class InFlight:
@@ -18,6 +21,10 @@ class InFlight:
     outstanding: int = 0
     complete: bool = False
     """All of its records have been produced."""
+    reached: Place | None = None
+    """The last record that was handed to the producer or put aside."""
+    unconfirmed: list[Place] = field(default_factory=list)
+    """The records that the producer reported as not taken: after it was purged, all of `outstanding`."""
     produced: int = 0
     """Its records that were made Kafka messages: the filter may keep some back."""
     first_position: int | None = None

@@ -206,8 +206,12 @@ class Ledger(Protocol):
         Raises Stale if lost.
         """
 
-    def condemn(self, claim: Claim, reason: str) -> None:
-        """Free the lane because its head is undeliverable, with the reason as JSON (P5). Raises Stale if lost."""
+    def condemn(self, claim: Claim, reason: str, done: Cursor | None = None) -> None:
+        """Free the lane because nothing more can be delivered, with the reason as JSON (P5). Raises Stale if lost.
+
+        `done`: everything of the lane up to there is confirmed, within the batch at its head, too. The lane's progress
+        says so; the watermark stays before that batch (P1).
+        """
 
     def reap(self) -> Reaped:
         """Free lanes whose claim was not renewed, and send activations again that nobody claimed, with back-off."""

@@ -254,9 +254,12 @@ class MemoryLedger:
         if trouble:
             state.trouble = (claim.lane, trouble)
 
-    def condemn(self, claim: Claim, reason: str) -> None:
+    def condemn(self, claim: Claim, reason: str, done: Cursor | None = None) -> None:
         state, lane = self._held_lane(claim)
         lane.activate(0)
+        if done is not None and done > state.progress.get(claim.lane, Cursor.BEGINNING):
+            state.progress_total += claim.lane not in state.progress
+            state.progress[claim.lane] = done
         state.failure = state.failure or reason
 
     # -- the coordinator's transitions

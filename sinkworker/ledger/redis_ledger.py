@@ -201,8 +201,9 @@ class RedisLedger:
     def fail(self, claim: Claim, delay_ms: int, trouble: str = "") -> None:
         self._call("fail", claim.epoch, claim.lane, claim.token, delay_ms, trouble, self.wake_channel)
 
-    def condemn(self, claim: Claim, reason: str) -> None:
-        self._call("condemn", claim.epoch, claim.lane, claim.token, reason, self.wake_channel)
+    def condemn(self, claim: Claim, reason: str, done: Cursor | None = None) -> None:
+        reached = Cursor.BEGINNING if done is None else done
+        self._call("condemn", claim.epoch, claim.lane, claim.token, reason, self.wake_channel, reached.encode())
 
     def _held(self, claim: Claim) -> tuple[int, int, str, int]:
         return claim.epoch, claim.lane, claim.token, self._lease_ms

@@ -145,7 +145,8 @@ class BothLedgers:
 
     def condemn(self) -> None:
         claim = self.held()
-        self.both("condemn", claim, f"reason of lane {claim.lane}")
+        done = self.random.choice([None, self.cursor()])
+        self.both("condemn", claim, f"reason of lane {claim.lane}", done)
 
     def reap(self) -> None:
         self.activated(self.both("reap").activations)

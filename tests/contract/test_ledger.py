@@ -358,6 +358,21 @@ def test_a_condemned_lane_stops_the_handing_out_of_lanes(ledger: Ledger) -> None
     assert ledger.close(EPOCH) == Closed(cursor(0), {}, '{"code": "first"}')
 
 
+def test_a_condemned_lane_says_how_far_it_got_within_its_head(ledger: Ledger) -> None:
+    """The records before the undeliverable one are not sent again; the checkpoint stays before their batch (P1)."""
+    ledger.condemn(hold(ledger, batch(2, 0, 7)), "no", cursor(5))
+    assert watermark(ledger) == 0
+    assert ledger.close(EPOCH) == Closed(cursor(0), {LANE: cursor(5)}, "no")
+    assert ledger.takeover(tenure(2), cursor(0), {}).progress == {LANE: cursor(5)}
+
+
+def test_a_condemned_lane_does_not_fall_behind_what_it_acknowledged(ledger: Ledger) -> None:
+    claim = hold(ledger, batch(2, 0, 7), batch(2, 7, 9))
+    ledger.ack(claim, 1)
+    ledger.condemn(claim, "no", cursor(5))
+    assert ledger.close(EPOCH).progress == {LANE: cursor(7)}
+
+
 def test_the_first_reason_is_kept(ledger: Ledger) -> None:
     survey = begin(ledger, batch(2, 0, 1), batch(0, 1, 2))
     for number, activation in enumerate(survey.activations):

@@ -76,6 +76,16 @@ class LeavesTheLetter(suite.Outlet):
         self.dead_letters = aside
 
 
+class TakesRefusalForConfirmation(Delivery):
+    """P1: how far a lane got is where it was stopped."""
+
+    def _remember_confirmed(self, outlet: Any, held: Any) -> None:
+        for flight in held.window.in_flight:
+            flight.unconfirmed.clear()
+            flight.outstanding = 0
+        super()._remember_confirmed(outlet, held)
+
+
 BROKEN: dict[str, tuple[object, str, type, Callable[[], None]]] = {
     "lets go without purging": (
         suite,
@@ -118,6 +128,12 @@ BROKEN: dict[str, tuple[object, str, type, Callable[[], None]]] = {
         "Outlet",
         LeavesTheLetter,
         suite.test_a_batch_is_not_acknowledged_before_its_dead_letter_is_confirmed,
+    ),
+    "takes a refused record for a confirmed one": (
+        suite,
+        "Delivery",
+        TakesRefusalForConfirmation,
+        suite.test_what_was_put_aside_before_the_stop_is_not_put_aside_again,
     ),
     "puts a record aside that did not go alone": (
         suite,

@@ -18,7 +18,7 @@ from sinkworker.delivery.window import InFlight
 from sinkworker.errors import Misconfigured, SinkworkerError, Transient, Unavailable, Undeliverable
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Survey
 from sinkworker.ledger.memory import MemoryLedger
-from sinkworker.model import Cursor, Epoch, LaneNumber, Layout
+from sinkworker.model import Cursor, Epoch, LaneNumber, Layout, Position, Revision
 from tests.builders import cursor, tenure
 
 EPOCH = Epoch(1)
@@ -77,21 +77,31 @@ class Producer:
         if self._broker.refuses_requests:
             codes = [self._broker.refuses.get(record.record_id) for _, record in self.waiting]
             if (code := next((each for each in codes if each is not None), None)) is not None:
-                flight, record = self.waiting[0]
-                self.refusal = Refusal(flight.batch.lane, record, KafkaError(code))
+                self._refuse(code)
                 return
-        for flight, record in self.waiting:
+        while self.waiting:
+            flight, record = self.waiting[0]
             code = self._broker.refuses.get(record.record_id)
             if record.record_id in self._broker.breaks_once:
                 self._broker.breaks_once.discard(record.record_id)
                 code = KafkaError._FATAL
             if code is not None:
-                self.refusal = Refusal(flight.batch.lane, record, KafkaError(code))
+                self._refuse(code)
                 return
+            self.waiting.pop(0)
             self._broker.taken.append(record.record_id)
             flight.outstanding -= 1
             self.confirmations += 1
             self._primed.add((record.topic, record.partition))
+
+    def _refuse(self, code: int) -> None:
+        flight, record = self.waiting.pop(0)
+        flight.unconfirmed.append(record.place)
+        self.refusal = Refusal(flight.batch.lane, record, KafkaError(code))
+
+    def purge(self) -> None:
+        for flight, record in self.waiting:
+            flight.unconfirmed.append(record.place)
         self.waiting.clear()
 
 
@@ -128,6 +138,7 @@ class Outlet:
         self.missing_topics: set[str] = set()
         self.unbuildable: set[str] = set()
         self.gone = False
+        self.vanished = False
         self.dead_letters: Aside | None = None
         self._broker = broker
         self._producer: Producer | None = None
@@ -136,12 +147,16 @@ class Outlet:
     def producer(self) -> Producer:
         if self.gone:
             raise Unavailable("Kafka does not answer.")
+        if self.vanished and self._producer is None:
+            raise Misconfigured("The topic does not exist.", code="topic-missing")
         if self._producer is None:
             self._producer = Producer(self._broker)
         return self._producer
 
     def discard(self) -> None:
         self.discards += 1
+        if self._producer is not None:
+            self._producer.purge()
         self._producer = None
         if self.dead_letters is not None:
             self.dead_letters.held = None
@@ -156,13 +171,19 @@ class Outlet:
     def letter(self, batch: Batch, origin: Origin, reason: Undeliverable, aimed_at: str | None = None) -> Outgoing:
         return Outgoing(*origin, b"k", b"{}", [("why", reason.code.encode())], 0.0, "dead", 0)
 
+    def cursors(self, batch: Batch) -> Iterator[Cursor]:
+        """All records of a batch have its position, as those of an old explicit transaction have."""
+        for index, record_id in enumerate(batch.payload.decode().split(",")):
+            yield Cursor(batch.last.commit, Position(index), Revision(index), record_id)
+
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
+        position = int(batch.last.commit)
         for record_id in batch.payload.decode().split(","):
             if record_id in self.unbuildable:
                 reason = Undeliverable(f"record {record_id} cannot be built")
                 if self.dead_letters is None:
                     raise reason
-                yield Unfit(Origin(record_id, "loan-1", "Requested", 1), reason)
+                yield Unfit(Origin(record_id, "loan-1", "Requested", position), reason)
                 continue
             topic = record_id.rpartition("/")[0] or "loans"
             if topic in self.missing_topics:
@@ -170,7 +191,7 @@ class Outlet:
             if topic in self.small_topics:
                 self.small_topics.remove(topic)
                 self.outgrown = True
-            yield Outgoing(record_id, "loan-1", "Requested", 1, b"k", b"{}", [], 0.0, topic, int(batch.lane))
+            yield Outgoing(record_id, "loan-1", "Requested", position, b"k", b"{}", [], 0.0, topic, int(batch.lane))
 
 
 class World:
@@ -222,6 +243,11 @@ class World:
     @property
     def left(self) -> dict[int, int]:
         return {int(lane): state.depth for lane, state in self.ledger.state.lanes.items() if state.depth}
+
+    @property
+    def progress(self) -> dict[int, str]:
+        """By lane, the id of the last record that is known to be delivered."""
+        return {int(lane): cursor.record_id for lane, cursor in self.ledger.state.progress.items()}
 
     @property
     def held(self) -> int:
@@ -323,6 +349,65 @@ def test_a_refused_record_is_found_however_slow_the_broker_is() -> None:
     assert world.ledger.state.failure
 
 
+@pytest.mark.parametrize("requests", [False, True])
+def test_what_is_confirmed_before_a_refused_record_is_not_sent_again(requests: bool) -> None:
+    """Neither on the way to the guilty one nor, by what the ledger is told, after the stop (P3)."""
+    world = World(lane0=["a,b", "c,d,poison,e", "f"], lane1=["x"])
+    world.broker.refuses["poison"] = KafkaError.MSG_SIZE_TOO_LARGE
+    world.broker.refuses_requests = requests
+    with pytest.raises(Undeliverable, match="poison"):
+        world.activate()
+    assert sorted(world.broker.taken) == ["a", "b", "c", "d", "x"]
+    assert world.progress == {0: "d", 1: "id-4"}
+    assert world.left == {0: 2}  # the watermark stays before the whole batch (P1)
+
+
+def test_what_is_confirmed_before_a_record_that_cannot_be_built_is_not_sent_again() -> None:
+    world = World(lane0=["a", "b,c,bad,d"], lane1=["x"])
+    world.outlet.unbuildable.add("bad")
+    with pytest.raises(Undeliverable, match="bad"):
+        world.activate()
+    assert sorted(world.broker.taken) == ["a", "b", "c"]
+    assert world.progress == {0: "c"}
+
+
+def test_what_was_put_aside_before_the_stop_is_not_put_aside_again() -> None:
+    world = World(lane0=["a,bad,poison,b"])
+    aside = world.with_dead_letters()
+    world.outlet.unbuildable.add("bad")
+    world.broker.refuses["poison"] = KafkaError.MSG_SIZE_TOO_LARGE
+    aside.broker.refuses["poison"] = KafkaError.MSG_SIZE_TOO_LARGE
+    with pytest.raises(Undeliverable, match="dead-letter topic"):
+        world.activate()
+    assert (world.broker.taken, aside.broker.taken) == (["a"], ["bad"])
+    assert world.progress == {0: "bad"}
+
+
+def test_a_topic_that_vanishes_costs_nothing_that_is_confirmed() -> None:
+    """The new producer does not find it: each lane says how far it got with the old one."""
+    world = World(lane0=["a,b"], lane1=["x,y,z"])
+    world.broker.breaks_once.add("y")
+    fresh = world.outlet.producer
+
+    def vanished(timeout_s: float, *, at_once: bool = False) -> None:
+        Producer.poll(fresh, timeout_s, at_once=at_once)
+        world.outlet.vanished = fresh.refusal is not None
+
+    fresh.poll = vanished  # type: ignore[method-assign]
+    with pytest.raises(Misconfigured):
+        world.activate()
+    assert sorted(world.broker.taken) == ["a", "b", "x"]
+    assert world.progress == {0: "b", 1: "x"}
+
+
+def test_records_that_the_producer_did_not_report_on_are_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Producer, "purge", lambda _: None)
+    world = World(lane0=["a,b,c"])
+    world.broker.breaks_once.add("b")
+    world.activate()
+    assert world.broker.taken == ["a", "a", "b", "c"]  # P1 before P3
+
+
 def test_a_lane_without_fault_is_freed_when_another_is_condemned() -> None:
     world = World(lane0=["poison"], lane1=["x"])
     world.broker.refuses["poison"] = KafkaError.TOPIC_AUTHORIZATION_FAILED
@@ -408,7 +493,7 @@ def test_a_record_is_not_blamed_for_what_happens_once() -> None:
     world = World(lane0=["a,b,c", "d"])
     world.broker.breaks_once.add("b")
     world.activate()
-    assert [*dict.fromkeys(world.broker.taken)] == ["a", "b", "c", "d"]  # first occurrences in order (P2)
+    assert world.broker.taken == ["a", "b", "c", "d"]  # in order, and none twice
     assert world.outlet.discards == 1
     assert world.left == {}
 

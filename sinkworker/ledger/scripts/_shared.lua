@@ -6,7 +6,7 @@
 -- KEYS[2] lanes     hash: lane → "head tail activation resends due deadline token"; always one field per lane
 -- KEYS[3] batches   hash: "lane:number" → "count size before last"
 -- KEYS[4] payloads  hash: "lane:number" → the batch's bytes
--- KEYS[5] progress  hash: lane → cursor of the last record acknowledged
+-- KEYS[5] progress  hash: lane → cursor of the last record known to be delivered
 --
 -- batch_total and progress_total are what HLEN of the other keys must be: an evicted key is not an empty one (R1).
 -- Every answer is an array that begins with one word: OK, or why not. Nothing is written unless the answer is OK.

@@ -152,7 +152,10 @@ class Subscription:
 def as_record(event: StoredEvent) -> Record:
     response = streams_pb2.ReadResp()
     raw = response.event.event
+    raw.id.string = event.id
     raw.commit_position = event.commit
+    raw.prepare_position = event.prepare
+    raw.stream_revision = event.revision
     raw.stream_identifier.stream_name = event.stream.encode()
     raw.metadata["created"] = "0"
     return Record(

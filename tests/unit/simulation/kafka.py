@@ -11,13 +11,14 @@ from zlib import crc32
 from confluent_kafka import KafkaError
 from kurrentdbclient.protos.v1 import streams_pb2
 
+from sinkworker.delivery.messages import cursor_of
 from sinkworker.delivery.producer import Origin, Outgoing, Refusal, Unfit
 from sinkworker.delivery.window import InFlight
 from sinkworker.errors import Undeliverable
 from sinkworker.keys import partition_of
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
-from sinkworker.model import Layout
+from sinkworker.model import Cursor, Layout
 
 DEAD = "-dead"
 """What the name of a dead-letter topic ends with."""
@@ -86,9 +87,9 @@ class Producer:
 
     def refuse(self, partition: int, code: int = KafkaError._FATAL) -> None:
         """The broker does not take the next record; nothing behind it may follow (gapless)."""
-        flight, record = self._waiting[partition].popleft()
+        flight, record = self._waiting[partition][0]
         self._refused = Refusal(flight.batch.lane, record, KafkaError(code))
-        self._waiting.clear()
+        self._report_unconfirmed()
 
     def cut(self, rng: random.Random) -> None:
         """Purged, or its process killed: what is already on the wire still lands, some time; the rest never does."""
@@ -98,22 +99,35 @@ class Producer:
             records = [record for _, record in waiting][:sent]
             if records and not any(self._broker.is_too_large(self._topic, record) for record in records):
                 self._broker.wire.append((self._topic, partition, deque(records)))
+        self._report_unconfirmed()
+
+    def _report_unconfirmed(self) -> None:
+        for waiting in self._waiting.values():
+            for flight, record in waiting:
+                flight.unconfirmed.append(record.place)
         self._waiting.clear()
 
 
 class Broker:
     """The topic, and what is on its way to it."""
 
-    def __init__(self, rng: random.Random, *, is_picky: bool = False) -> None:
-        """`is_picky`: some records are undeliverable, and go to a dead-letter topic."""
+    def __init__(self, rng: random.Random, *, is_picky: bool = False, has_dead: bool = True) -> None:
+        """`is_picky`: some records are undeliverable, and go to a dead-letter topic or stop the connector."""
         self.landed: list[Landed] = []
         self.producers: list[Producer] = []
         self.wire: list[tuple[str, int, deque[Outgoing]]] = []
         self.is_picky = is_picky
+        self.has_dead = has_dead
+        self.mended: set[int] = set()
+        """Positions of the records that were undeliverable, and no longer are."""
         self._rng = rng
 
     def is_too_large(self, topic: str, record: Outgoing) -> bool:
-        return self.is_picky and not topic.endswith(DEAD) and _lot(record.position) == 0
+        return not topic.endswith(DEAD) and self.lot(record.position) == 0
+
+    def lot(self, position: int) -> int:
+        """Whether the record is undeliverable, and how: 0 when it is sent, 1 when it is built."""
+        return crc32(b"%d" % position) % 12 if self.is_picky and position not in self.mended else -1
 
     def take(self, topic: str, record: Outgoing) -> None:
         self.landed.append(Landed(topic, record.partition, record.position))
@@ -160,7 +174,7 @@ class Outlet:
         self.in_flight_batches = in_flight
         self.failures = 0
         self.outgrown = False
-        self.dead_letters = Aside(broker, topic + DEAD, poll) if broker.is_picky else None
+        self.dead_letters = Aside(broker, topic + DEAD, poll) if broker.is_picky and broker.has_dead else None
         self.topic = topic
         self._broker = broker
         self._poll = poll
@@ -195,18 +209,20 @@ class Outlet:
     def letter(self, batch: Batch, origin: Origin, reason: Undeliverable, aimed_at: str | None = None) -> Outgoing:
         return Outgoing(*origin, None, b"", [], 0.0, self.topic + DEAD, partition=0)
 
+    def cursors(self, batch: Batch) -> Iterator[Cursor]:
+        for raw in payload.unpack(batch.payload):
+            yield cursor_of(streams_pb2.ReadResp.FromString(raw).event.event)
+
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
         for raw in payload.unpack(batch.payload):
             event = streams_pb2.ReadResp.FromString(raw).event.event
             key, position = event.stream_identifier.stream_name, event.commit_position
             partition = partition_of(key, "", layout.partitions)
-            origin = Origin(str(position), key.decode(), "T", position)
-            if self._broker.is_picky and _lot(position) == 1:
-                yield Unfit(origin, Undeliverable("It cannot be built."))
-            else:
+            origin = Origin(event.id.string, key.decode(), "T", position)
+            if self._broker.lot(position) != 1:
                 yield Outgoing(*origin, key, b"", [], 0.0, self.topic, partition)
-
-
-def _lot(position: int) -> int:
-    """Which of the records are undeliverable, and how."""
-    return crc32(b"%d" % position) % 12
+                continue
+            reason = Undeliverable(f"The record at position {position} cannot be built.")
+            if self.dead_letters is None:
+                raise reason
+            yield Unfit(origin, reason)

@@ -35,6 +35,7 @@ LOSES_DATA = Faults(rollback=0.03, evict=0.01, empty=0.004, pause=0.01)
 DIES = Faults(kill=0.03, pause=0.02, lost_call=0.01)
 UNDELIVERABLE = Faults(undeliverable=True, kill=0.02)
 REFUSES = Faults(refusal=True, pause=0.01)
+POISON = Faults(poison=0.2)
 RESETS = Faults(reset=0.05, pause=0.02, second=0.01)
 DOUBLES = Faults(second=0.03, pause=0.03, rollback=0.02)
 
@@ -151,6 +152,16 @@ class BuriesNothing(Delivery):
         """P5 is not kept: the record is dropped."""
 
 
+class TakesRefusalForConfirmation(Delivery):
+    """A lane got as far as the record that it was stopped at."""
+
+    def _remember_confirmed(self, outlet: Any, held: Any) -> None:
+        for flight in held.window.in_flight:
+            flight.unconfirmed.clear()
+            flight.outstanding = 0
+        super()._remember_confirmed(outlet, held)
+
+
 class ProgressNotStored(Registry):
     def report_drained(self, connector_id: str, *_: Any) -> Connector:
         connector = self.get(connector_id)
@@ -183,6 +194,7 @@ BROKEN = {
     "a purged producer is used again (R5)": (Rules(outlet=PurgedAndKept), REFUSES),
     "dead letters are not awaited": (Rules(delivery=BuriesUnawaited), UNDELIVERABLE),
     "delivery goes on behind what was not put aside": (Rules(delivery=BuriesNothing), UNDELIVERABLE),
+    "a refused record counts as delivered (P1)": (Rules(delivery=TakesRefusalForConfirmation), POISON),
     "checkpoints are forced (R8)": (Rules(checks_expectation=False), DOUBLES),
     "progress is not stored at a stop (R9)": (Rules(registry=ProgressNotStored), CLEAN),
     "claims are not awaited at a stop (R9)": (Rules(tenure=EndsAtOnce), CLEAN),
