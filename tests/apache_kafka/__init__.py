@@ -172,6 +172,15 @@ class ApacheKafka:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        assert self._process is not None
+        return self._process.poll() is None
+
+    def said(self, text: str) -> bool:
+        """Whether it has ever logged that."""
+        return text in (self._folder / "kafka.log").read_text()
+
     def access(self, protocol: str, mechanism: str = "plain", password: str = PASSWORD) -> dict[str, str]:
         """What a connector needs to come in, protocol and mechanism named as in its settings."""
         name = {"ssl": "SSL", "saslPlaintext": "SASL_PLAINTEXT", "saslSsl": "SASL_SSL"}[protocol]

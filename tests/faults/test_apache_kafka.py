@@ -6,15 +6,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from kurrentdbclient import NewEvent, StreamState
 
-from sinkworker.connectors.lifecycle import Failure, State
 from tests.apache_kafka import ApacheKafka, running
 from tests.faults.conftest import RECORDS
 from tests.faults.midflow import outcome
 from tests.faults.test_operator import Logs
 from tests.integration.test_topic_templates import Routed
-from tests.oracle import consume, judge
+from tests.oracle import consume
 from tests.processes import eventually
 from tests.system import OWN_KEYS, Flow, System
 
@@ -52,52 +50,6 @@ def test_a_broker_that_is_restarted_in_order_loses_nothing(kafka: ApacheKafka, f
     kafka.stop()
     kafka.start()
     outcome(flow)
-
-
-@pytest.mark.long
-def test_a_record_that_the_broker_refuses_stops_the_connector_or_goes_aside(system: System) -> None:
-    """What the client library lets pass is the broker's to refuse, in the middle of a sequence (R7)."""
-    flow = Flow(system, system.topic(partitions=2, config={"max.message.bytes": "3000"}))
-    dead = system.topic(partitions=2, config={"max.message.bytes": "30000"})
-    flow.create(**{"compression:type": "none"})
-    larger = [b"x" * 5000, b"y" * 6000]
-    large = [append_after(flow, 150, data) for data in larger]
-    flow.append(150)
-    flow.start()
-    error = stopped(flow)
-    assert error.code == "MSG_SIZE_TOO_LARGE"
-    assert large[0] in error.message
-
-    system.registry.reconfigure(flow.id, {"errors:policy": "deadLetter", "errors:deadLetterTopic": dead})
-    flow.start()
-    log = flow.log()
-    eventually(lambda: flow.position >= log[-1].commit_position, within_s=40)
-    verdict = judge([event for event in log if str(event.id) not in large], consume(system.servers, flow.topic))
-    assert (verdict.missing, verdict.unexpected, verdict.out_of_order) == ([], [], [])
-    letters = {each.record_id: each for each in consume(system.servers, dead)}
-    assert {record_id: each.value for record_id, each in letters.items()} == dict(zip(large, larger, strict=True))
-    assert {each.headers["sinkworker-error-code"] for each in letters.values()} == {b"MSG_SIZE_TOO_LARGE"}
-
-    largest = append_after(flow, 10, b"z" * 50_000)
-    error = stopped(flow)
-    assert error.code == "dead-letter-refused"
-    assert largest in error.message
-    assert error.message.count("MSG_SIZE_TOO_LARGE") == 2
-
-
-def stopped(flow: Flow) -> Failure:
-    """Why the connector stopped, once it has."""
-    eventually(lambda: flow.connector.error is not None and flow.connector.state is State.STOPPED, within_s=40)
-    assert flow.connector.error is not None
-    return flow.connector.error
-
-
-def append_after(flow: Flow, count: int, data: bytes) -> str:
-    """Append so many of the usual records, and one of that data; its id."""
-    flow.append(count)
-    event = NewEvent(type="Scanned", data=data, content_type="application/octet-stream")
-    flow.system.client.append_to_stream(f"{flow.prefix}-0", current_version=StreamState.ANY, events=[event])
-    return str(event.id)
 
 
 @pytest.mark.long
