@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public names, but the package has no __all__
     AdminClient,
     ConfigResource,
@@ -78,6 +78,8 @@ class Brokers:
             found = _found(admin, self._faults, name, timeout_s)
             if found is None and _broker_creates_topics(admin, timeout_s):
                 found = admin.list_topics(name, timeout=timeout_s).topics.get(name)
+            if found is None:
+                _check_access(admin, name, timeout_s)
         except KafkaException as exc:
             raise self._translated(exc) from exc
         _check_found(name, found, self._servers)
@@ -184,15 +186,28 @@ def _listed(admin: AdminClient, faults: list[KafkaError], timeout_s: float) -> d
                 raise
 
 
+def _check_access(admin: AdminClient, name: str, timeout_s: float) -> None:
+    """Raises Misconfigured for a topic that the user may not describe: a list of all topics leaves it out."""
+    try:
+        admin.describe_topics(TopicCollection([name]), request_timeout=timeout_s)[name].result()
+    except KafkaException as exc:
+        if exc.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise _forbidden(name) from exc
+
+
+def _forbidden(name: str) -> Misconfigured:
+    return Misconfigured(
+        f"The topic {name!r} may not be used with these credentials.",
+        hint="Grant the user Describe and Write on it.",
+        code="topic-authorization",
+    )
+
+
 def _check_found(name: str, found: TopicMetadata | None, servers: str) -> None:
     if found is not None and found.error is not None:
         code = found.error.code()
         if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            raise Misconfigured(
-                f"The topic {name!r} may not be used with these credentials.",
-                hint="Grant the user Describe and Write on it.",
-                code="topic-authorization",
-            )
+            raise _forbidden(name)
         if code not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
             raise KafkaUnavailable(f"Kafka at {servers} cannot describe the topic {name!r}: {found.error.str()}.")
         found = None

@@ -177,10 +177,6 @@ class ApacheKafka:
         assert self._process is not None
         return self._process.poll() is None
 
-    def said(self, text: str) -> bool:
-        """Whether it has ever logged that."""
-        return text in (self._folder / "kafka.log").read_text()
-
     def access(self, protocol: str, mechanism: str = "plain", password: str = PASSWORD) -> dict[str, str]:
         """What a connector needs to come in, protocol and mechanism named as in its settings."""
         name = {"ssl": "SSL", "saslPlaintext": "SASL_PLAINTEXT", "saslSsl": "SASL_SSL"}[protocol]
@@ -219,6 +215,19 @@ class ApacheKafka:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """At the end, it is restarted with the data that it had at the beginning: what it confirmed inside is lost."""
+        data, backup = self._folder / "data", self._folder / "backup"
+        self.stop()
+        shutil.copytree(data, backup)
+        self.start()
+        yield
+        self.kill()
+        shutil.rmtree(data)
+        backup.rename(data)
+        self.start()
 
     def produce(self, topic: str, keys: Sequence[str]) -> None:
         """A record under each key, by Java's own producer with its default partitioner."""

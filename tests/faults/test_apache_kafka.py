@@ -6,8 +6,17 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public names, but the package has no __all__
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
 
-from tests.apache_kafka import ApacheKafka, running
+from sinkworker.connectors.lifecycle import State
+from tests.apache_kafka import USER, ApacheKafka, running
 from tests.faults.conftest import RECORDS
 from tests.faults.midflow import outcome
 from tests.faults.test_operator import Logs
@@ -66,6 +75,83 @@ def test_topics_of_one_template_and_of_different_limits_get_all_without_a_refusa
     flow.await_checkpoint()
     assert flow.duplicates() == 0
     assert not any(logs.said("refuses record", name) for name in system.roles)
+
+
+@pytest.mark.long
+def test_a_broker_that_lost_what_it_confirmed_ends_its_producer_and_delivery_goes_on(
+    kafka: ApacheKafka, system: System
+) -> None:
+    """Its data folder is an older copy: the producer's sequence has a gap, which is fatal to it (a new one takes over).
+
+    What the broker lost is lost; all that is appended from then on arrives.
+    """
+    flow = system.flow()
+    flow.append(500)
+    assert flow.delivered().holds
+    with kafka.restored():
+        flow.append(500)
+        assert flow.delivered().holds
+    logs = Logs(system.roles)
+    at = len(flow.log())
+    flow.append(500)
+    verdict = flow.delivered(since=at)
+    assert verdict.holds, verdict
+    assert any(logs.said("(OUT_OF_ORDER_SEQUENCE_NUMBER)", worker.name) for worker in system.workers)
+    assert flow.connector.error is None
+    flow.stop()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("visible", "code"), [(True, "TOPIC_AUTHORIZATION_FAILED"), (False, "topic-authorization")], ids=["seen", "hidden"]
+)
+def test_a_topic_that_the_user_may_no_longer_write_to_stops_the_connector_and_it_goes_on_there(
+    kafka: ApacheKafka, system: System, visible: bool, code: str
+) -> None:
+    flow = system.flow(**kafka.access("saslSsl", "scramSha512"))
+    with flow.load():
+        forbid(system, flow.topic, visible=visible)
+        eventually(lambda: flow.connector.state is State.STOPPED, within_s=40)
+    error = flow.connector.error
+    assert error is not None
+    assert error.code == code
+    assert ("refuses record" if visible else flow.topic) in error.message
+    permit(system, flow.topic)
+    flow.start()
+    verdict = flow.delivered()
+    assert verdict.holds, verdict
+    assert verdict.duplicates == 0
+    flow.stop()
+
+
+def forbid(system: System, topic: str, *, visible: bool) -> None:
+    """Writing; with any rule about a topic, what no rule allows is forbidden as well."""
+    rules = [rule(topic, AclOperation.WRITE, AclPermissionType.DENY)]
+    if visible:
+        allowed = (AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS)
+        rules += [rule(topic, operation, AclPermissionType.ALLOW) for operation in allowed]
+    for made in system.admin.create_acls(rules).values():
+        made.result(10)
+
+
+def rule(topic: str, operation: AclOperation, permission: AclPermissionType) -> AclBinding:
+    return AclBinding(
+        ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, f"User:{USER}", "*", operation, permission
+    )
+
+
+def permit(system: System, topic: str) -> None:
+    every = AclBindingFilter(
+        ResourceType.TOPIC,
+        topic,
+        ResourcePatternType.LITERAL,
+        None,  # type: ignore[arg-type]  # any principal, says the documentation
+        None,  # type: ignore[arg-type]  # any host
+        AclOperation.ANY,
+        AclPermissionType.ANY,
+    )
+    for removed in system.admin.delete_acls([every]).values():
+        removed.result(10)
 
 
 @pytest.mark.long

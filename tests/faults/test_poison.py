@@ -23,7 +23,7 @@ from kurrentdbclient import NewEvent, StreamState
 
 from sinkworker.connectors.lifecycle import Failure, State
 from tests.apache_kafka import bootstrap_servers
-from tests.oracle import Verdict, consume, judge
+from tests.oracle import consume, judge
 from tests.processes import eventually
 from tests.system import PARTITIONS, Flow, System
 
@@ -109,14 +109,14 @@ def test_a_topic_that_vanishes_stops_the_connector_and_once_it_is_back_it_goes_o
     flow = system.flow()
     flow.append(300)
     assert flow.delivered().holds
-    gone = flow.log()
+    gone = len(flow.log())
     delete(flow)
     flow.append(300)
     assert stopped(flow).code in ("topic-missing", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC")
 
     create(flow)
     flow.start()
-    verdict = later_delivered(flow, len(gone))
+    verdict = flow.delivered(since=gone)
     assert verdict.holds, verdict
     assert verdict.duplicates == 0
 
@@ -133,7 +133,7 @@ def test_a_topic_that_is_recreated_under_a_running_connector_gets_what_comes_aft
         flow.delivered(within_s=15)
     if flow.connector.state is State.STOPPED:
         flow.start()
-    verdict = later_delivered(flow, after)
+    verdict = flow.delivered(since=after)
     assert verdict.holds, verdict
 
 
@@ -173,15 +173,6 @@ def assert_nothing_passed(flow: Flow, poison: str) -> None:
     assert [
         message.record_id for message in found if message.partition == partition and message.record_id in later
     ] == []
-
-
-def later_delivered(flow: Flow, index: int) -> Verdict:
-    """Wait until the checkpoint has reached the last record, then judge by those from that index on."""
-    log = flow.log()
-    eventually(lambda: flow.position >= log[-1].commit_position, within_s=40)
-    later = log[index:]
-    wanted = {str(event.id) for event in later}
-    return judge(later, [each for each in consume(flow.system.servers, flow.topic) if each.record_id in wanted])
 
 
 def allow_bytes(flow: Flow, count: int) -> None:
