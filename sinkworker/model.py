@@ -15,6 +15,9 @@ Revision = NewType("Revision", int)
 TICKS_PER_SECOND = 10_000_000
 """KurrentDB counts time in units of 100 ns, since 1970."""
 
+Place = tuple[int, str]
+"""A record's position and id: what names it in its batch. Events of an old explicit transaction share a position."""
+
 LaneNumber = NewType("LaneNumber", int)
 Epoch = NewType("Epoch", int)
 Generation = NewType("Generation", str)

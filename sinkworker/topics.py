@@ -86,6 +86,26 @@ class Brokers:
         assert found is not None
         return Topic(name, len(found.partitions), _max_message_bytes(admin, name, timeout_s))
 
+    def topic_id(self, name: str) -> str:
+        """What the brokers called the topic by when it was created; empty where they give it no id.
+
+        Raises Unavailable without an answer, Misconfigured where there is no such topic.
+        """
+        self._forget()
+        try:
+            (future,) = self._admin.describe_topics(TopicCollection([name]), request_timeout=self._timeout_s).values()
+            found = future.result(self._timeout_s + 1)
+        except KafkaException as exc:
+            code = exc.args[0].code()
+            if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+                raise _missing(name, self._servers) from exc
+            if code == KafkaError._UNSUPPORTED_FEATURE:
+                return ""
+            raise self._translated(exc) from exc
+        except TimeoutError as exc:
+            raise KafkaUnavailable(f"Kafka at {self._servers} does not describe the topic {name!r}.") from exc
+        return "" if found.topic_id is None else str(found.topic_id)
+
     def _forget(self) -> None:
         """What went wrong between two questions says nothing about the next."""
         self._admin.poll(0)
@@ -94,6 +114,11 @@ class Brokers:
     def _translated(self, exc: KafkaException) -> KafkaUnavailable | Misconfigured:
         self._admin.poll(0)
         return _translated(exc.args[0], self._faults, self._servers)
+
+
+def client_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a producer's options those that any client takes: where the brokers are and how to come in."""
+    return {key: value for key, value in options.items() if key in _CLIENT_OPTIONS or key.startswith(("sasl.", "ssl."))}
 
 
 def create_topic(name: str, partitions: int, servers: str) -> None:
@@ -124,10 +149,7 @@ def create_topic(name: str, partitions: int, servers: str) -> None:
 
 def _admin(options: Mapping[str, Any], faults: list[KafkaError]) -> AdminClient:
     """A client with a producer's options, which adds its errors to `faults`."""
-    common = {
-        key: value for key, value in options.items() if key in _CLIENT_OPTIONS or key.startswith(("sasl.", "ssl."))
-    }
-    client: dict[str, Any] = {**common, "error_cb": faults.append, "log_level": CRITICAL_ONLY}
+    client: dict[str, Any] = {**client_options(options), "error_cb": faults.append, "log_level": CRITICAL_ONLY}
     try:
         return AdminClient(client, logger=_LOG)
     except KafkaException as exc:
@@ -212,11 +234,16 @@ def _check_found(name: str, found: TopicMetadata | None, servers: str) -> None:
             raise KafkaUnavailable(f"Kafka at {servers} cannot describe the topic {name!r}: {found.error.str()}.")
         found = None
     if found is None or not found.partitions:
-        raise Misconfigured(
-            f"The topic {name!r} does not exist on Kafka at {servers}.",
-            hint="Create it (its partition count decides how far deliveries spread), then start the connector again.",
-            code="topic-missing",
-        )
+        raise _missing(name, servers)
+
+
+def _missing(name: str, servers: str) -> Misconfigured:
+    """That a topic does not exist."""
+    return Misconfigured(
+        f"The topic {name!r} does not exist on Kafka at {servers}.",
+        hint="Create it (its partition count decides how far deliveries spread), then start the connector again.",
+        code="topic-missing",
+    )
 
 
 def _broker_creates_topics(admin: AdminClient, timeout_s: float) -> bool:

@@ -54,6 +54,8 @@ def settings_rows(given: Mapping[str, str], settings: SinkSettings, deployment_s
         Row("lanes:count", settings.lanes, "" if settings.lanes else _lanes_note(settings)),
         Row("errors:policy", ErrorPolicy.STOP if settings.dead_letter_topic is None else ErrorPolicy.DEAD_LETTER),
         Row("errors:deadLetterTopic", settings.dead_letter_topic),
+        Row("delivery:guarantee", settings.guarantee),
+        Row("delivery:progressTopic", settings.progress_topic if settings.exactly_once else None),
     ]
     return [row for row in rows if row.value != "" and (row.value is not None or row.note)]
 

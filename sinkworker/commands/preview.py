@@ -16,11 +16,11 @@ from sinkworker.commands.tables import visible
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.database import Database, NoBoundary
 from sinkworker.delivery.outlet import Outlets
-from sinkworker.delivery.producer import Outgoing, Unfit
 from sinkworker.errors import Invalid
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
 from sinkworker.model import Cursor, LaneNumber, Position, Record, SettingsId
+from sinkworker.outgoing import Outgoing, Unfit
 from sinkworker.scheduling import generations
 from sinkworker.scheduling.generations import FromBeginning, FromNow, FromPosition
 from sinkworker.scheduling.routing import Router

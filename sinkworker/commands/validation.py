@@ -47,6 +47,8 @@ KNOWN = (
     "lanes:count",
     "errors:policy",
     "errors:deadLetterTopic",
+    "delivery:guarantee",
+    "delivery:progressTopic",
 )
 """The keys that mean something here."""
 

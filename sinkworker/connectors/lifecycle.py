@@ -85,6 +85,15 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgressPlace:
+    """The topic that a generation's progress is committed for, and the id that Kafka had given it."""
+
+    topic: str
+    topic_id: str
+    """Another topic of the same name has another. Empty where the brokers give none."""
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationInfo:
     """One life of a connector's progress (R3)."""
 
@@ -98,6 +107,8 @@ class GenerationInfo:
     opened_at: datetime
     by_position: bool = False
     """A person named its start, and thereby gave up what was remembered."""
+    progress: ProgressPlace | None = None
+    """Where Kafka keeps the lanes' progress; None where delivery is at least once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +148,18 @@ class Connector:
     """Who took over last."""
     generation: GenerationInfo | None = None
     drained_revision: Revision | None = None
-    """Of the event that gave `drained`. One older than the epoch says that the epoch did not end in order."""
+    """Of the event that gave `drained`."""
+    ran_revision: Revision | None = None
+    """Of the last event that says that it runs, in this generation: nothing is dispatched in an epoch before it."""
     drained: Mapping[LaneNumber, Cursor] = field(default_factory=dict)
     """Progress of the lanes that were ahead of the checkpoint when it last stopped or changed hands (R9)."""
+
+    @property
+    def ended_in_order(self) -> bool:
+        """Whether all that was ever dispatched in this generation is known to have been settled (R9)."""
+        if self.ran_revision is None:
+            return True
+        return self.drained_revision is not None and self.drained_revision > self.ran_revision
 
     @property
     def deleted(self) -> bool:
@@ -240,6 +260,7 @@ def _changed(connector: Connector, fact: Fact, at: datetime) -> Connector:
                 connector,
                 start_request=None,
                 drained={},
+                ran_revision=None,
                 generation=GenerationInfo(
                     id=Generation(fact.id),
                     start=Cursor.decode(data["start"]),
@@ -248,11 +269,13 @@ def _changed(connector: Connector, fact: Fact, at: datetime) -> Connector:
                     reason=data["reason"],
                     opened_at=at,
                     by_position=data["byPosition"],
+                    progress=_progress_place(data.get("progress")),
                 ),
             )
         case EventType.RUNNING:
             # A stop that was accepted meanwhile outranks the report.
-            return replace(connector, state=State.RUNNING, error=None) if connector.should_run else connector
+            ran = replace(connector, ran_revision=fact.revision)
+            return replace(ran, state=State.RUNNING, error=None) if connector.should_run else ran
         case EventType.WAITING:
             # It goes on by itself: the state stays, and the next RUNNING takes the error back.
             return replace(connector, error=Failure(data["code"], data["message"]))
@@ -273,3 +296,7 @@ def _changed(connector: Connector, fact: Fact, at: datetime) -> Connector:
         case EventType.DELETED:
             return replace(connector, deleted_at=at, should_run=False)
     return connector
+
+
+def _progress_place(data: Mapping[str, str] | None) -> ProgressPlace | None:
+    return None if data is None else ProgressPlace(data["topic"], data["topicId"])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import orjson
 from kurrentdbclient import NewEvent
@@ -20,7 +20,7 @@ from sinkworker.connectors import commands, lifecycle, streams, vault
 from sinkworker.connectors.configuration import amended
 from sinkworker.connectors.errors import FailedPrecondition
 from sinkworker.connectors.functions import refuse_unusable
-from sinkworker.connectors.lifecycle import Change, Connector, EventType, Fact, Unreadable
+from sinkworker.connectors.lifecycle import Change, Connector, EventType, Fact, ProgressPlace, Unreadable
 from sinkworker.connectors.settings import Discreet, SinkSettings, parse
 from sinkworker.connectors.vault import Protection, Vault
 from sinkworker.database import Database, StoredEvent, WrongRevision
@@ -206,17 +206,25 @@ class Registry:
         reason: str,
         *,
         by_position: bool,
+        id: Generation | None = None,
+        progress: ProgressPlace | None = None,
     ) -> Connector:
-        """Record a new life of the connector's progress, before anything is read in it (R3). Raises Stale."""
+        """Record a new life of the connector's progress, before anything is read in it (R3). Raises Stale.
+
+        `id`: a random UUID that the generation is to have, where Kafka had to know it before (X4).
+        """
+        place = {} if progress is None else {"progress": {"topic": progress.topic, "topicId": progress.topic_id}}
         return self._report(
             connector_id,
             epoch,
             EventType.GENERATION_OPENED,
+            id,
             start=start.encode(),
             layout=layout.encode(),
             fingerprint=fingerprint,
             reason=reason,
             byPosition=by_position,
+            **place,
         )
 
     def report_running(self, connector_id: str, epoch: Epoch) -> Connector:
@@ -292,15 +300,19 @@ class Registry:
     def _command(self, connector_id: str, decide: Callable[[Connector], Change | None]) -> Connector:
         return self._decide(connector_id, lambda connector: decide(commands.existing(connector, connector_id)))
 
-    def _report(self, connector_id: str, epoch: Epoch, type: EventType, **data: Any) -> Connector:
+    def _report(
+        self, connector_id: str, epoch: Epoch, type: EventType, event_id: str | None = None, /, **data: Any
+    ) -> Connector:
         def decide(connector: Connector | None) -> Change | None:
             if connector is None or connector.deleted or connector.epoch != epoch:
                 raise Stale(f"Epoch {epoch} of connector {connector_id} is over.")
             return commands.report(connector, Change(type, {"epoch": epoch, **data}))
 
-        return self._decide(connector_id, decide)
+        return self._decide(connector_id, decide, event_id)
 
-    def _decide(self, connector_id: str, decide: Callable[[Connector | None], Change | None]) -> Connector:
+    def _decide(
+        self, connector_id: str, decide: Callable[[Connector | None], Change | None], event_id: str | None = None
+    ) -> Connector:
         """Write what `decide` answers for the connector as it stands; decide again where somebody else wrote first."""
         for _ in range(ATTEMPTS):
             known = self._read(connector_id)
@@ -309,15 +321,15 @@ class Registry:
                 assert known.connector is not None
                 return known.connector
             try:
-                return self._write(connector_id, known, change)
+                return self._write(connector_id, known, change, event_id)
             except WrongRevision:
                 continue
         raise Stale(f"Connector {connector_id} was changed by others {ATTEMPTS} times in a row.")
 
-    def _write(self, connector_id: str, known: _Known, change: Change) -> Connector:
+    def _write(self, connector_id: str, known: _Known, change: Change, event_id: str | None) -> Connector:
         """Append, and answer the connector as of that very event: others may have written after it already."""
         data = change.recorded(datetime.now(UTC))
-        event = NewEvent(type=change.type, data=orjson.dumps(data), id=uuid4())
+        event = NewEvent(type=change.type, data=orjson.dumps(data), id=UUID(event_id) if event_id else uuid4())
         expected = None if known.revision < 0 else known.revision
         self._database.append(streams.of_connector(connector_id), expected, [event])
         fact = Fact(change.type, data, Revision(known.revision + 1), str(event.id))

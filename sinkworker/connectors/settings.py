@@ -28,6 +28,7 @@ TYPE_NAMES = ("kafka-sink", "KafkaSink", "Kurrent.Connectors.Kafka.KafkaSink")
 
 PASSWORD_KEY = "authentication:password"  # noqa: S105 (the name of a setting)
 FUNCTION_KEY = "transformer:function"
+PROGRESS_TOPIC_KEY = "delivery:progressTopic"
 _SENSITIVE = frozenset({PASSWORD_KEY, "sasl.password"})
 """Settings, and options of librdkafka, that nobody but Kafka may see."""
 
@@ -87,6 +88,14 @@ class ErrorPolicy(StrEnum):
 
     STOP = "stop"
     DEAD_LETTER = "deadLetter"
+
+
+class Guarantee(StrEnum):
+    """Our addition `delivery:guarantee`: what a consumer may rely on."""
+
+    AT_LEAST_ONCE = "atLeastOnce"
+    EXACTLY_ONCE = "exactlyOnce"
+    """One that reads with `isolation.level=read_committed` sees every record once, in order (P4)."""
 
 
 class InitialPosition(StrEnum):
@@ -202,6 +211,18 @@ class SinkSettings:
     """Our addition `headers:traceContext`: whether the trace of an event goes on in headers of its message."""
     dead_letter_topic: str | None = None
     """Our addition: where records go that can never be delivered. None: they stop the connector."""
+    guarantee: Guarantee = Guarantee.AT_LEAST_ONCE
+    given_progress_topic: str = ""
+    """Our addition `delivery:progressTopic`."""
+
+    @property
+    def exactly_once(self) -> bool:
+        return self.guarantee is Guarantee.EXACTLY_ONCE
+
+    @property
+    def progress_topic(self) -> str:
+        """The topic whose partition 0 the lanes' progress is committed for, where delivery is exactly once."""
+        return self.given_progress_topic or self.topic
 
     @property
     def topic_is_template(self) -> bool:
@@ -258,14 +279,18 @@ class SinkSettings:
             "keys": self.key_fingerprint(),
             "lanes": self.lanes,
         }
+        if self.exactly_once:
+            parts["guarantee"] = [self.guarantee, self.progress_topic]
         return " ".join(f"{name}={_digest(part)}" for name, part in parts.items())
 
 
 def generation_changes(old: str, new: str) -> list[str]:
-    """The names of what differs between two generation fingerprints: `filter`, `topic`, `servers`, `keys`, `lanes`."""
+    """The names of what differs between two generation fingerprints: `filter`, `topic`, `servers`, `keys`, `lanes`,
+    `guarantee`.
+    """
     before = dict(part.split("=") for part in old.split())
     after = dict(part.split("=") for part in new.split())
-    return [name for name in after if after[name] != before.get(name)]
+    return [name for name in {**before, **after} if after.get(name) != before.get(name)]
 
 
 def parse(settings: Mapping[str, str]) -> SinkSettings:
@@ -302,6 +327,8 @@ def parse(settings: Mapping[str, str]) -> SinkSettings:
         format=reader.one_of("format", {each: each for each in Format}, Format.RAW),
         trace_context=reader.boolean("headers:traceContext", False),
         dead_letter_topic=reader.dead_letter_topic(),
+        guarantee=reader.guarantee(),
+        given_progress_topic=reader.progress_topic(),
     )
     if reader.violations:
         raise InvalidSettings(reader.violations)
@@ -380,6 +407,21 @@ class _Reader:
         elif topic == self.text("topic"):
             self.fault(key, "must be another topic than `topic`")
         return topic
+
+    def guarantee(self) -> Guarantee:
+        key = "delivery:guarantee"
+        guarantee = self.one_of(key, {each: each for each in Guarantee}, Guarantee.AT_LEAST_ONCE)
+        if guarantee is Guarantee.EXACTLY_ONCE and not self.boolean("autocommit:enabled", True):
+            self.fault(key, "must be atLeastOnce where autocommit:enabled is false: exactly once needs checkpoints")
+        if guarantee is Guarantee.EXACTLY_ONCE and "{" in self.text("topic") and not self.text(PROGRESS_TOPIC_KEY):
+            self.fault(
+                PROGRESS_TOPIC_KEY,
+                "is required where delivery is exactly once and the topic a template: a topic for the lanes' progress",
+            )
+        return guarantee
+
+    def progress_topic(self) -> str:
+        return self.text(PROGRESS_TOPIC_KEY, check=_topic_fault)
 
     def default_headers(self) -> dict[str, str]:
         prefix = "defaultheaders:"

@@ -5,6 +5,9 @@ from __future__ import annotations
 INDEX = "$sinkworker"
 """Names the id of every connector that was ever created, in that order."""
 
+DEPLOYMENT = "$sinkworker-deployment"
+"""Names this deployment, once and for all, to brokers that others may use too (X1)."""
+
 CHECKPOINT_TYPE = "$conn-ctrl-checkpoint"
 """Type of a checkpoint event (contract §7.1)."""
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.delivery.headers import HeaderBuilder, RecordedEvent, now
-from sinkworker.delivery.producer import LaneProducer, Outgoing
+from sinkworker.delivery.producer import LaneProducer
 from sinkworker.errors import Undeliverable
 from sinkworker.keys import KeyExtractor, placement
 from sinkworker.model import TICKS_PER_SECOND
+from sinkworker.outgoing import Outgoing
 from sinkworker.topics import Topic
 
 ERROR_CODE = "sinkworker-error-code"
@@ -42,16 +43,21 @@ class DeadLetters:
         self._partition_of = placement(settings.key)
         self._headers = HeaderBuilder(connector_id, settings).build
         self._producer: LaneProducer | None = None
-        self._partitions = 1
+        self._described: Topic | None = None
 
     @property
     def producer(self) -> LaneProducer:
         """The long-lived producer. Raises KafkaUnavailable or Misconfigured when the topic cannot be described."""
         if self._producer is None:
-            described = self._describe(self.topic)
-            self._partitions = described.partitions
-            self._producer = LaneProducer(self._options, [described.max_message_bytes])
+            self._described = None
+            self._producer = LaneProducer(self._options, [self.describe().max_message_bytes])
         return self._producer
+
+    def describe(self) -> Topic:
+        """The topic, which must be known before letters are made. Raises as `producer`."""
+        if self._described is None:
+            self._described = self._describe(self.topic)
+        return self._described
 
     def taken(self) -> LaneProducer | None:
         """The producer, if there is one, for closing: nobody will use it again."""
@@ -87,7 +93,7 @@ class DeadLetters:
             headers,
             int(event.metadata["created"]) / TICKS_PER_SECOND,
             self.topic,
-            self._partition_of(key, record_id, self._partitions),
+            self._partition_of(key, record_id, 1 if self._described is None else self._described.partitions),
         )
 
     def _usual_headers(self, event: RecordedEvent, key: bytes | None) -> list[tuple[str, bytes]]:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from confluent_kafka import KafkaError
+
 from sinkworker.crashpoints import CrashPoint, reach
-from sinkworker.delivery.producer import LaneProducer, Origin, Outgoing, Refusal, Unfit
-from sinkworker.delivery.window import InFlight, Place, Window
+from sinkworker.delivery.producer import LaneProducer
+from sinkworker.delivery.window import InFlight, Window
 from sinkworker.errors import (
     Full,
     KafkaUnavailable,
@@ -26,7 +28,8 @@ from sinkworker.errors import (
     Undeliverable,
 )
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Ledger
-from sinkworker.model import Cursor, Epoch, LaneNumber, Layout, SettingsId
+from sinkworker.model import Cursor, Epoch, LaneNumber, Layout, Place, SettingsId
+from sinkworker.outgoing import Origin, Outgoing, Refusal, Unfit
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,18 @@ LONGEST_BACK_OFF_MS = 5_000
 """Also how long records may wait that Kafka would take again: the first lane that delivers wakes the others."""
 
 
+class Talk(Protocol):
+    """What a producer tells of its brokers."""
+
+    @property
+    def trouble(self) -> KafkaError | None:
+        """The last connection error, None again after a confirmation."""
+
+    @property
+    def shut_out(self) -> bool:
+        """The brokers refuse the connection itself."""
+
+
 class Aside(Protocol):
     """Where a connector's dead letters go."""
 
@@ -60,6 +75,8 @@ class Aside(Protocol):
 class Outlet(Protocol):
     """Where a connector's records go: its settings made ready for producing, and the producer that goes with them."""
 
+    transactional: bool
+    """It is a `TransactionalOutlet`."""
     in_flight_batches: int
     failures: int
     """Activations in a row that Kafka did not confirm anything for: what the back-off grows with."""
@@ -95,7 +112,7 @@ class Outlet(Protocol):
         """
 
 
-class _LetGo(Exception):
+class LetGo(Exception):
     """Inside an activation: stop working on every lane; they are activated again after the delay."""
 
     def __init__(self, reason: SinkworkerError | None, delay_ms: int = 0) -> None:
@@ -104,12 +121,12 @@ class _LetGo(Exception):
         self.delay_ms = delay_ms
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """Inside an activation: the producer met a refusal and must not go on."""
 
 
 @dataclass(slots=True)
-class _HeldLane:
+class HeldLane:
     granted: Granted
     window: Window
     contact: float
@@ -189,40 +206,52 @@ class Delivery:
         fields: Mapping[str, object] = MappingProxyType({}),
         acknowledged: Callable[[InFlight], None] = lambda _: None,
         put_aside: Callable[[Undeliverable, str], None] = lambda _reason, _topic: None,
+        in_transactions: Callable[[Delivery, Any], None] = lambda _delivery, _outlet: None,
     ) -> None:
         """`fields` are those of its log lines; `acknowledged` is told of every batch that is, `put_aside` of every
-        record that was confirmed by the dead-letter topic.
+        record that was confirmed by the dead-letter topic. `in_transactions` does the work where the outlet is
+        transactional.
         """
         self._ledger = ledger
         self._outlet_for = outlet
-        self._bounds = bounds
+        self.bounds = bounds
         self._stopping = stopping
-        self._fields = fields
+        self.fields = fields
         self._acknowledged = acknowledged
-        self._put_aside = put_aside
-        self._lanes: dict[LaneNumber, _HeldLane] = {}
+        self.put_aside = put_aside
+        self._in_transactions = in_transactions
+        self.deliver: Callable[[Outlet, HeldLane], None] = self._produce_all
+        """Takes what a lane was handed on its way, as far as that may start."""
+        self.rest: Callable[[float], object] = time.sleep
+        """Passes some seconds."""
+        self.lanes: dict[LaneNumber, HeldLane] = {}
         self._outlet: Outlet | None = None
         self.done = Delivered()
         self._complained = False
         self._careful = False
         """After a refusal every record goes alone and is awaited, so that the guilty one is found (R7)."""
         self._tries = 0
-        self._silent_since: float | None = None
+        self.silent_since: float | None = None
 
     @property
     def silent_s(self) -> float:
         """How long it has been waiting for Kafka without a word; 0 while it is not. May be asked from any thread."""
-        since = self._silent_since
+        since = self.silent_since
         return 0.0 if since is None else time.monotonic() - since
+
+    def heard(self) -> None:
+        """Kafka has confirmed something, or nothing is awaited."""
+        self.silent_since = None
+        self._complained = False
 
     def run(self, epoch: Epoch, activations: Sequence[Activation]) -> Delivered:
         try:
             for activation in activations:
                 self._claim(epoch, activation)
-            if self._lanes:
+            if self.lanes:
                 self._open()
                 self._work()
-        except _LetGo as exc:
+        except LetGo as exc:
             self._free_all(exc.delay_ms, exc.reason)
             if exc.reason is not None:
                 raise exc.reason from exc
@@ -230,10 +259,10 @@ class Delivery:
             self._condemn_any(exc)
             raise
         except SinkworkerError as exc:
-            self._free_all(self._back_off_ms(), exc)
+            self._free_all(self.back_off_ms(), exc)
             raise
         except Exception as exc:
-            log.exception("a bug stops the connector", extra=self._fields)
+            log.exception("a bug stops the connector", extra=self.fields)
             reason = SinkworkerError(f"Unexpected {type(exc).__name__}: {exc}.")
             self._condemn_any(reason)  # P5: it would happen again and again
             raise reason from exc
@@ -247,18 +276,18 @@ class Delivery:
         except Stale as exc:
             log.debug("%s", exc)  # a second copy of the task, or an old one: both are usual
             return
-        self._lanes[activation.lane] = _HeldLane(granted, Window(1), time.monotonic())
+        self.lanes[activation.lane] = HeldLane(granted, Window(1), time.monotonic())
         self.done.lanes.append(activation.lane)
 
     def _open(self) -> None:
-        settings = next(iter(self._lanes.values())).granted.settings
+        settings = next(iter(self.lanes.values())).granted.settings
         self._outlet = self._outlet_for(settings)
-        for held in self._lanes.values():
+        for held in self.lanes.values():
             held.window = Window(self._outlet.in_flight_batches)
 
-    def _release(self, held: _HeldLane) -> None:
+    def _release(self, held: HeldLane) -> None:
         """Free a lane with nothing in flight; what its mailbox holds by now is for another activation."""
-        del self._lanes[held.claim.lane]
+        del self.lanes[held.claim.lane]
         with contextlib.suppress(Stale, Unavailable):  # not told: the lease runs out and the reaper takes over
             again = self._ledger.release(held.claim)
             if again is not None:
@@ -269,17 +298,17 @@ class Delivery:
 
         What the producer may still send belongs to the claims, so it is purged first (R5).
         """
-        if self._outlet is not None and any(not held.window.idle for held in self._lanes.values()):
+        if self._outlet is not None and any(not held.window.idle for held in self.lanes.values()):
             self._outlet.discard()
-        for held in list(self._lanes.values()):
+        for held in list(self.lanes.values()):
             if delay_ms:
-                del self._lanes[held.claim.lane]
+                del self.lanes[held.claim.lane]
                 with contextlib.suppress(Stale, Unavailable, Full):
                     self._ledger.fail(held.claim, delay_ms, "" if reason is None else _as_json(reason))
             else:
                 self._release(held)
 
-    def _back_off_ms(self) -> int:
+    def back_off_ms(self) -> int:
         """How long a lane rests after trouble: longer each time, until Kafka confirms something again."""
         if self._outlet is None:
             return FIRST_BACK_OFF_MS
@@ -288,26 +317,26 @@ class Delivery:
 
     def _condemn_any(self, reason: SinkworkerError) -> None:
         """What stops the connector is not about one lane; none may be held any more, when it was about one."""
-        if self._lanes:
-            self._condemn(next(iter(self._lanes.values())), reason)
+        if self.lanes:
+            self.condemn(next(iter(self.lanes.values())), reason)
 
-    def _condemn(self, held: _HeldLane, reason: SinkworkerError) -> None:
+    def condemn(self, held: HeldLane, reason: SinkworkerError) -> None:
         """The connector cannot go on at this lane's head: say so in the ledger, and let go of everything (P5).
 
         Each lane says how far it got, so that nothing that is confirmed is sent again after the stop (P3).
         """
         if self._outlet is not None:
-            if any(not each.window.idle for each in self._lanes.values()):
+            if any(not each.window.idle for each in self.lanes.values()):
                 self._outlet.discard()
-            for each in self._lanes.values():
+            for each in self.lanes.values():
                 self._remember_confirmed(self._outlet, each)
                 self._acknowledge_confirmed(self._outlet, each)
-        for each in (held, *(other for other in self._lanes.values() if other is not held)):
+        for each in (held, *(other for other in self.lanes.values() if other is not held)):
             with contextlib.suppress(Stale, Unavailable):
                 self._ledger.condemn(each.claim, _as_json(reason), each.done)
-        self._lanes.clear()
+        self.lanes.clear()
 
-    def _remember_confirmed(self, outlet: Outlet, held: _HeldLane) -> None:
+    def _remember_confirmed(self, outlet: Outlet, held: HeldLane) -> None:
         """Note what is confirmed of the batches in flight, now that the purged producer has reported on every record.
 
         Where reports are missing nothing is known, and all is sent again.
@@ -336,45 +365,52 @@ class Delivery:
     def _work(self) -> None:
         assert self._outlet is not None
         self._started = self._progress_at = time.monotonic()
-        self._silent_since = self._started  # a new producer begins with asking the brokers for the topic
+        self.silent_since = self._started  # a new producer begins with asking the brokers for the topic
+        if self._outlet.transactional:
+            self._in_transactions(self, self._outlet)
+            return
+        self.rest = self._outlet.producer.poll
         self._confirmations = self._outlet.producer.confirmations
-        self._silent_since = None
-        while self._lanes:
+        self.silent_since = None
+        while self.lanes:
             try:
-                for held in list(self._lanes.values()):
-                    self._turn(self._outlet, held)
-                if any(not held.window.idle for held in self._lanes.values()):
-                    self._poll(self._outlet, at_once=all(held.drained for held in self._lanes.values()))
-            except _Refused:
+                for held in list(self.lanes.values()):
+                    self.turn(self._outlet, held)
+                if any(not held.window.idle for held in self.lanes.values()):
+                    self._poll(self._outlet, at_once=all(held.drained for held in self.lanes.values()))
+            except Refused:
                 self._after_refusal(self._outlet)
 
-    def _turn(self, outlet: Outlet, held: _HeldLane) -> None:
+    def turn(self, outlet: Outlet, held: HeldLane) -> None:
         try:
             self._exchange(outlet, held)
         except Stale:
             # The lane has another owner, or the ledger another past.
             if not held.window.idle:
-                raise _LetGo(None) from None
+                raise LetGo(None) from None
             self._release(held)
             return
         except Unavailable as exc:
             self._wait_for_ledger(outlet, held, exc)
             return
-        while (flight := held.window.start()) is not None:
-            self._produce(outlet, held, flight)
+        self.deliver(outlet, held)
         if held.window.idle:
             self._release(held)
 
-    def _exchange(self, outlet: Outlet, held: _HeldLane) -> None:
+    def _produce_all(self, outlet: Outlet, held: HeldLane) -> None:
+        while (flight := held.window.start()) is not None:
+            self._produce(outlet, held, flight)
+
+    def _exchange(self, outlet: Outlet, held: HeldLane) -> None:
         """Acknowledge what is confirmed and fetch what there is room for, in one call; or only renew the claim."""
         ready = held.window.ackable()
         now = time.monotonic()
-        worked_enough = held.handed >= BATCHES_PER_ACTIVATION or now - self._started > self._bounds.activation_s
+        worked_enough = held.handed >= BATCHES_PER_ACTIVATION or now - self._started > self.bounds.activation_s
         # A refused record is found in the activation that met it, however long that takes: the next one would start
         # over, and never find it (P5).
         spent = (worked_enough and not self._tries) or self._stopping()
         wanted = 0 if spent or (held.drained and not ready) else held.window.room + len(ready)
-        if not ready and not wanted and now - held.contact < self._bounds.lease_s / 3:
+        if not ready and not wanted and now - held.contact < self.bounds.lease_s / 3:
             return
         # Only what is confirmed to the last record is acknowledged (P1).
         numbers = [flight.batch.number for flight in ready]
@@ -389,7 +425,7 @@ class Delivery:
         held.handed += len(batches)
         held.window.hand(batches)
 
-    def _count(self, outlet: Outlet, held: _HeldLane, acked: Sequence[InFlight]) -> None:
+    def _count(self, outlet: Outlet, held: HeldLane, acked: Sequence[InFlight]) -> None:
         for flight in acked:
             held.window.acked()
             self.done.count(flight)
@@ -397,11 +433,11 @@ class Delivery:
             self._tries = 0
             outlet.failures = 0
 
-    def _produce(self, outlet: Outlet, held: _HeldLane, flight: InFlight) -> None:
+    def _produce(self, outlet: Outlet, held: HeldLane, flight: InFlight) -> None:
         producer = outlet.producer
         try:
             for message in outlet.messages(flight.batch, held.granted.layout):
-                if time.monotonic() - held.contact > self._bounds.lease_s / 3:
+                if time.monotonic() - held.contact > self.bounds.lease_s / 3:
                     self._poll(outlet)  # R5: making the message took long, so see first whether the lane is still ours
                 if held.confirmed and message.place in held.confirmed:
                     flight.reached = message.place
@@ -429,7 +465,7 @@ class Delivery:
                     if alone:
                         while flight.outstanding:
                             self._poll(outlet, at_once=True)
-                except _Refused:
+                except Refused:
                     reason = self._guilt(outlet)
                     if reason is None:
                         raise
@@ -445,8 +481,8 @@ class Delivery:
                 flight.produced += 1
                 flight.created_s.append(message.created_s)
         except (Undeliverable, Misconfigured) as exc:
-            self._settle(outlet)
-            self._condemn(held, exc)
+            self.settle(outlet)
+            self.condemn(held, exc)
             raise
         flight.complete = True
 
@@ -455,12 +491,12 @@ class Delivery:
         refusal = outlet.producer.refusal
         if refusal is None or outlet.dead_letters is None or not (self._careful and refusal.blames_record):
             return None
-        return _undeliverable(refusal)
+        return undeliverable(refusal)
 
     def _bury(
         self,
         outlet: Outlet,
-        held: _HeldLane,
+        held: HeldLane,
         flight: InFlight,
         origin: Origin,
         reason: Undeliverable,
@@ -473,17 +509,17 @@ class Delivery:
         """
         aside = outlet.dead_letters
         assert aside is not None
-        self._keep_claims(outlet, after_s=0.0)  # a topic takes a while to be described, if it is there at all
+        self.keep_claims(outlet, after_s=0.0)  # a topic takes a while to be described, if it is there at all
         try:
             producer = aside.producer
             refusal = self._send_aside(producer, flight, outlet, outlet.letter(flight.batch, origin, reason, aimed_at))
         except Misconfigured as exc:
-            raise _unburied(reason, aside.topic, str(exc)) from exc
+            raise unburied(reason, aside.topic, str(exc)) from exc
         if refusal is not None and refusal.permanent:
-            raise _unburied(reason, aside.topic, f"{refusal.error.str()} ({refusal.error.name()}).")
+            raise unburied(reason, aside.topic, f"{refusal.error.str()} ({refusal.error.name()}).")
         if refusal is not None:
-            raise _LetGo(Transient(str(refusal), code=refusal.error.name()), self._back_off_ms())
-        self._put_aside(reason, aside.topic)
+            raise LetGo(Transient(str(refusal), code=refusal.error.name()), self.back_off_ms())
+        self.put_aside(reason, aside.topic)
 
     def _send_aside(self, producer: LaneProducer, flight: InFlight, outlet: Outlet, letter: Outgoing) -> Refusal | None:
         """Await the dead letter's confirmation, or answer its refusal; one is on its way at a time (R6)."""
@@ -496,15 +532,15 @@ class Delivery:
             if producer.refusal is not None:
                 return producer.refusal
             if pending.outstanding:
-                self._check_silence(producer, time.monotonic() - begun)
-            self._keep_claims(outlet, after_s=self._bounds.lease_s / 3)
+                self.check_silence(producer, time.monotonic() - begun)
+            self.keep_claims(outlet, after_s=self.bounds.lease_s / 3)
         return None
 
-    def _settle(self, outlet: Outlet) -> None:
+    def settle(self, outlet: Outlet) -> None:
         """Have confirmed what precedes a record that cannot be built: everything before it counts (P5)."""
         self._await_all(outlet)
 
-    def _acknowledge_confirmed(self, outlet: Outlet, held: _HeldLane) -> None:
+    def _acknowledge_confirmed(self, outlet: Outlet, held: HeldLane) -> None:
         """Acknowledge what is confirmed, as far as the ledger lets."""
         ready = held.window.ackable()
         with contextlib.suppress(Stale, Unavailable):
@@ -523,33 +559,32 @@ class Delivery:
         producer = outlet.producer
         producer.poll(POLL_S, at_once=at_once)
         if producer.refusal is not None:
-            raise _Refused
+            raise Refused
         now = time.monotonic()
         if producer.confirmations != self._confirmations or not self._awaits_kafka():
             self._confirmations = producer.confirmations
             self._progress_at = now
-            self._silent_since = None
-            self._complained = False
+            self.heard()
         else:
-            self._silent_since = self._progress_at
-            self._check_silence(producer, now - self._progress_at)
-        self._keep_claims(outlet, after_s=self._bounds.lease_s / 3)
+            self.silent_since = self._progress_at
+            self.check_silence(producer, now - self._progress_at)
+        self.keep_claims(outlet, after_s=self.bounds.lease_s / 3)
 
-    def _keep_claims(self, outlet: Outlet, *, after_s: float) -> None:
+    def keep_claims(self, outlet: Outlet, *, after_s: float) -> None:
         """Renew the claims that have not been for so long."""
         now = time.monotonic()
-        for held in self._lanes.values():
+        for held in self.lanes.values():
             if now - held.contact > after_s:
                 self._renew(outlet, held)
 
     def _awaits_kafka(self) -> bool:
-        return any(flight.outstanding for held in self._lanes.values() for flight in held.window.in_flight)
+        return any(flight.outstanding for held in self.lanes.values() for flight in held.window.in_flight)
 
-    def _renew(self, outlet: Outlet, held: _HeldLane) -> None:
+    def _renew(self, outlet: Outlet, held: HeldLane) -> None:
         try:
             self._ledger.next(held.claim, held.window.after, 0)
         except Stale:
-            raise _LetGo(None) from None
+            raise LetGo(None) from None
         except Unavailable as exc:
             self._wait_for_ledger(outlet, held, exc)
         else:
@@ -557,16 +592,16 @@ class Delivery:
 
     # -- trouble
 
-    def _wait_for_ledger(self, outlet: Outlet, held: _HeldLane, exc: Unavailable) -> None:
+    def _wait_for_ledger(self, outlet: Outlet, held: HeldLane, exc: Unavailable) -> None:
         """Call again in a moment, as long as the claim certainly lasts."""
-        if time.monotonic() - held.contact > self._bounds.lease_s * 0.8:
-            raise _LetGo(exc, FIRST_BACK_OFF_MS) from exc
-        outlet.producer.poll(LEDGER_RETRY_S)
+        if time.monotonic() - held.contact > self.bounds.lease_s * 0.8:
+            raise LetGo(exc, FIRST_BACK_OFF_MS) from exc
+        self.rest(LEDGER_RETRY_S)
 
-    def _check_silence(self, producer: LaneProducer, silent_s: float) -> None:
+    def check_silence(self, producer: Talk, silent_s: float) -> None:
         trouble = producer.trouble
         cause = f" ({trouble.str()})" if trouble is not None else ""
-        if producer.shut_out and silent_s > self._bounds.lease_s / 3:
+        if producer.shut_out and silent_s > self.bounds.lease_s / 3:
             raise Misconfigured(
                 f"Kafka refuses the connection{cause}.",
                 hint="Check the connector's `authentication:` settings.",
@@ -575,15 +610,15 @@ class Delivery:
         silence = Transient(
             f"Kafka has not confirmed anything for {silent_s:.0f} s{cause}.", code=KafkaUnavailable.code
         )
-        patience_s = self._bounds.drain_timeout_s if self._stopping() else self._bounds.delivery_timeout_s
+        patience_s = self.bounds.drain_timeout_s if self._stopping() else self.bounds.delivery_timeout_s
         if silent_s > patience_s:
-            raise _LetGo(silence, self._back_off_ms())
+            raise LetGo(silence, self.back_off_ms())
         if silent_s > COMPLAINT_S and not self._complained:
             self._complained = True
             self._complain(silence)
 
     def _complain(self, trouble: SinkworkerError) -> None:
-        waits = next(held for held in self._lanes.values() if not held.window.idle)
+        waits = next(held for held in self.lanes.values() if not held.window.idle)
         with contextlib.suppress(Stale, Unavailable, Full):  # the next call under the claim finds out
             self._ledger.complain(waits.claim, _as_json(trouble))
 
@@ -591,31 +626,31 @@ class Delivery:
         refusal = outlet.producer.refusal
         assert refusal is not None
         if self._careful and refusal.permanent:
-            reason = _undeliverable(refusal)
-            self._condemn(self._lanes[refusal.lane], reason)
+            reason = undeliverable(refusal)
+            self.condemn(self.lanes[refusal.lane], reason)
             raise reason
         self._tries += 1
         if self._tries > NO_PROGRESS_TRIES:
-            raise _LetGo(Transient(str(refusal), code=refusal.error.name()), self._back_off_ms())
-        fields = {**self._fields, "lane": refusal.lane}
+            raise LetGo(Transient(str(refusal), code=refusal.error.name()), self.back_off_ms())
+        fields = {**self.fields, "lane": refusal.lane}
         # Of dead letters the worker says what there is to say: there may be many.
         level = logging.DEBUG if outlet.dead_letters is not None and refusal.blames_record else logging.WARNING
         log.log(level, "%s The records in flight are sent again one by one.", refusal, extra=fields)
         outlet.discard()
         self._confirmations = 0
         self._careful = True
-        for held in self._lanes.values():
+        for held in self.lanes.values():
             self._remember_confirmed(outlet, held)
             held.window = Window(1)
             held.handed = 0
             held.drained = False
 
 
-def _undeliverable(refusal: Refusal) -> Undeliverable:
+def undeliverable(refusal: Refusal) -> Undeliverable:
     return Undeliverable(str(refusal), code=refusal.error.name())
 
 
-def _unburied(reason: Undeliverable, topic: str, trouble: str) -> Undeliverable:
+def unburied(reason: Undeliverable, topic: str, trouble: str) -> Undeliverable:
     return Undeliverable(
         f"{reason.message} The dead-letter topic {topic!r} does not take it either: {trouble}",
         code="dead-letter-refused",

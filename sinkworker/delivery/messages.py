@@ -10,11 +10,11 @@ from sinkworker.connectors.settings import FilterType, SinkSettings
 from sinkworker.connectors.topic_template import TopicTemplate
 from sinkworker.delivery import transformed
 from sinkworker.delivery.headers import HeaderBuilder, RecordedEvent, now
-from sinkworker.delivery.producer import Origin, Outgoing, Unfit
 from sinkworker.delivery.shape import record_object
 from sinkworker.errors import SinkworkerError, Undeliverable
 from sinkworker.keys import KeyExtractor, placement
 from sinkworker.model import TICKS_PER_SECOND, Cursor, Position, Revision
+from sinkworker.outgoing import Origin, Outgoing, Unfit
 from sinkworker.transform.transformer import UNUSABLE, Transformer
 
 Partitions: TypeAlias = Callable[[str], int]

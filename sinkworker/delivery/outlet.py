@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,11 +14,12 @@ from kurrentdbclient.protos.v1 import streams_pb2
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.delivery.dead_letters import DeadLetters
 from sinkworker.delivery.messages import MessageBuilder, cursor_of, origin_of
-from sinkworker.delivery.producer import LaneProducer, Origin, Outgoing, Unfit
+from sinkworker.delivery.producer import LaneProducer
 from sinkworker.errors import KafkaUnavailable, Misconfigured, Undeliverable
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
 from sinkworker.model import Cursor, Layout, SettingsId
+from sinkworker.outgoing import Origin, Outgoing, Unfit
 from sinkworker.topics import Brokers, Topic
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ which the worker does nothing for other connectors."""
 
 class KafkaOutlet:
     """What a worker process keeps for one connector and its present settings."""
+
+    transactional = False
 
     def __init__(
         self,
@@ -136,8 +139,11 @@ class KafkaOutlet:
 
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
         """See `MessageBuilder.messages`. Raises Misconfigured for a payload of another release, too."""
+        return self._messages(events(batch), layout)
+
+    def _messages(self, events: Iterable[Any], layout: Layout) -> Iterator[Outgoing | Unfit]:
         return self._builder.messages(
-            _events(batch), (lambda _topic: layout.partitions) if layout.partitions else self._partitions
+            events, (lambda _topic: layout.partitions) if layout.partitions else self._partitions
         )
 
     def _partitions(self, topic: str) -> int:
@@ -145,16 +151,17 @@ class KafkaOutlet:
 
     def cursors(self, batch: Batch) -> Iterator[Cursor]:
         """Just after each of the batch's records, in order."""
-        return map(cursor_of, _events(batch))
+        return map(cursor_of, events(batch))
 
     def letter(self, batch: Batch, origin: Origin, reason: Undeliverable, aimed_at: str | None = None) -> Outgoing:
         """That record of the batch as a dead letter, only where there is a topic for them."""
         assert self.dead_letters is not None
-        event = next(each for each in _events(batch) if origin_of(each) == origin)
+        event = next(each for each in events(batch) if origin_of(each) == origin)
         return self.dead_letters.letter(event, reason, aimed_at)
 
 
-def _events(batch: Batch) -> Iterator[Any]:
+def events(batch: Batch) -> Iterator[Any]:
+    """The batch's events. Raises Misconfigured for a payload of another release."""
     try:
         for raw in payload.unpack(batch.payload):
             yield _ReadResp.FromString(raw).event.event
@@ -162,6 +169,13 @@ def _events(batch: Batch) -> Iterator[Any]:
         raise Misconfigured(
             f"A batch cannot be read: {exc}.", hint="Every process must run the same release of sinkworker."
         ) from exc
+
+
+MakeOutlet = Callable[
+    [str, SinkSettings, Mapping[str, Any], int, float, Callable[[float, int], None]],
+    KafkaOutlet,
+]
+"""Makes the outlet of a connector; the arguments are those of `KafkaOutlet`."""
 
 
 class Outlets:
@@ -174,16 +188,19 @@ class Outlets:
         default_servers: str,
         answer_timeout_s: float,
         timed: Callable[[str, float, int], None] = lambda _connector, _seconds, _records: None,
+        make: MakeOutlet | None = None,
     ) -> None:
         """`answer_timeout_s`: how long brokers may take to describe a topic, meanwhile nobody renews a claim.
 
-        `timed`: told of transformed records by connector, as `Transformer` tells it.
+        `timed`: told of transformed records by connector, as `Transformer` tells it. `make`: other outlets than
+        `KafkaOutlet`.
         """
         self._settings_of = settings_of
         self._in_flight = in_flight
         self._default_servers = default_servers
         self._answer_timeout_s = answer_timeout_s
         self._timed = timed
+        self._make = make or KafkaOutlet
         self._outlets: dict[str, tuple[SettingsId, KafkaOutlet]] = {}
 
     def get(self, connector_id: str, settings_id: SettingsId) -> KafkaOutlet:
@@ -195,7 +212,7 @@ class Outlets:
         if held is not None:
             held[1].close()
         options = settings.producer_options(connector_id, self._default_servers)
-        outlet = KafkaOutlet(
+        outlet = self._make(
             connector_id, settings, options, self._in_flight, self._answer_timeout_s, partial(self._timed, connector_id)
         )
         self._outlets[connector_id] = (settings_id, outlet)

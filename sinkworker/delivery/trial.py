@@ -10,9 +10,9 @@ import orjson
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.delivery.headers import RecordedEvent
 from sinkworker.delivery.messages import MessageBuilder
-from sinkworker.delivery.producer import Outgoing
 from sinkworker.delivery.shape import JSON, TYPE_NUMBERS
 from sinkworker.errors import Invalid, Undeliverable
+from sinkworker.outgoing import Outgoing
 
 MEMBERS = ("value", "streamId", "type", "headers", "recordId", "position", "schemaInfo", "isTransformed")
 STREAM, TYPE, RECORD_ID = "example-1", "ExampleHappened", "00000000-0000-0000-0000-000000000000"

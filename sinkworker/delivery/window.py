@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sinkworker.ledger.contract import Batch
-
-Place = tuple[int, str]
-"""A record's position and id: what names it in its batch. Events of an old explicit transaction share a position."""
+from sinkworker.model import Place
 
 
 @dataclass(slots=True)

@@ -5,27 +5,31 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from sinkworker import logs
 from sinkworker.config import Config
+from sinkworker.connectors.deployment import deployment_name
 from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.connectors.vault import Protection
 from sinkworker.database import Database
 from sinkworker.delivery.aside import Aside
 from sinkworker.delivery.deliver import Bounds, Delivered, Delivery
-from sinkworker.delivery.outlet import Outlets
+from sinkworker.delivery.exact import ExactWork
+from sinkworker.delivery.exact_outlet import ExactKafkaOutlet, Life
+from sinkworker.delivery.outlet import KafkaOutlet, Outlets
 from sinkworker.delivery.window import InFlight
 from sinkworker.errors import SinkworkerError, Stale, Transient, Unavailable, Undeliverable
+from sinkworker.exactly_once.marks import Lineage
 from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Activation, Enqueue
 from sinkworker.ledger.redis_ledger import RedisLedger
 from sinkworker.metrics.recorder import Recorder
 from sinkworker.metrics.series import DEAD_LETTERS, ERRORS, FAULTS, PRODUCE_S, PRODUCED, TRANSFORM_S, WRITE_S, WRITTEN
-from sinkworker.model import Epoch, SettingsId
+from sinkworker.model import Epoch, Generation, SettingsId
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,7 @@ class Worker:
             config.kafka_bootstrap_servers,
             min(LONGEST_ANSWER_S, config.claim_lease_s / 2),
             lambda connector, seconds, records: self._recorder.tally.observe(connector, TRANSFORM_S, seconds, records),
+            self._outlet,
         )
         self._bounds = Bounds(
             activation_s=config.activation_s,
@@ -85,6 +90,7 @@ class Worker:
             {"connector": connector, "epoch": epoch},
             lambda flight: self._count(connector, flight),
             lambda reason, topic: self._count_dead(connector, epoch, reason, topic),
+            lambda delivery, outlet: ExactWork(delivery, outlet).run(),
         )
         work = partial(self._deliver, delivery, connector, epoch, activations)
         summary = self._aside.run(connector, delivery, work)
@@ -142,6 +148,27 @@ class Worker:
         active = self._registry.active_settings(connector)
         logs.heed(connector_id, active.logging_enabled)
         return active
+
+    def _outlet(
+        self,
+        connector_id: str,
+        settings: SinkSettings,
+        options: Mapping[str, Any],
+        in_flight: int,
+        answer_timeout_s: float,
+        timed: Callable[[float, int], None],
+    ) -> KafkaOutlet:
+        if not settings.exactly_once:
+            return KafkaOutlet(connector_id, settings, options, in_flight, answer_timeout_s, timed)
+        return ExactKafkaOutlet(connector_id, settings, options, in_flight, answer_timeout_s, timed, self._life_of)
+
+    def _life_of(self, connector_id: str, generation: Generation) -> Life:
+        """What is recorded of the generation. Raises Stale when the connector is in another by now."""
+        connector = self._registry.get(connector_id)
+        current = None if connector is None else connector.generation
+        if current is None or current.id != generation or current.progress is None:
+            raise Stale(f"Connector {connector_id} is no longer in this generation.")
+        return Life(Lineage(deployment_name(self._database), connector_id, generation), current.progress)
 
 
 def _of_epoch(said: dict[str, tuple[Epoch, logs.Troubles]], connector: str, epoch: Epoch) -> logs.Troubles:

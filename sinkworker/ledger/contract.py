@@ -83,6 +83,7 @@ class Granted:
     """A lane was handed over, with what its records have to be produced with."""
 
     claim: Claim
+    generation: Generation
     layout: Layout
     settings: SettingsId
 

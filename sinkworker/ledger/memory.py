@@ -186,7 +186,8 @@ class MemoryLedger:
         assert state.tenure is not None
         lane.token = token
         self._renew(lane)
-        return Granted(Claim(epoch, activation.lane, token), state.tenure.layout, state.tenure.settings)
+        tenure = state.tenure
+        return Granted(Claim(epoch, activation.lane, token), tenure.generation, tenure.layout, tenure.settings)
 
     def next(self, claim: Claim, after: int, limit: int) -> list[Batch]:
         state, lane = self._held_lane(claim)

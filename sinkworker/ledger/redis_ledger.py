@@ -168,9 +168,14 @@ class RedisLedger:
 
     @_readable
     def claim(self, epoch: Epoch, activation: Activation, token: str) -> Granted:
-        layout, settings = self._call("claim", epoch, activation.lane, activation.number, token, self._lease_ms)
+        generation, layout, settings = self._call(
+            "claim", epoch, activation.lane, activation.number, token, self._lease_ms
+        )
         return Granted(
-            Claim(epoch, activation.lane, token), Layout.decode(layout.decode()), SettingsId(settings.decode())
+            Claim(epoch, activation.lane, token),
+            Generation(generation.decode()),
+            Layout.decode(layout.decode()),
+            SettingsId(settings.decode()),
         )
 
     @_readable

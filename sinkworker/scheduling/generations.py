@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sinkworker.connectors.lifecycle import Connector
 from sinkworker.connectors.settings import InitialPosition, SinkSettings, generation_changes
+from sinkworker.exactly_once.marks import undrained
 from sinkworker.model import Cursor, Layout, Position
 
 MOST_LANES = 64
@@ -56,7 +57,8 @@ def opening(
     """What to open, None to go on. `partitions` is the topic's count now, 0 of a template, None if Kafka was not asked.
 
     Another partition count opens a generation only where nothing is ahead of the checkpoint: else the records ahead
-    would be delivered again, and the old count stays.
+    would be delivered again, and the old count stays. Raises Misconfigured where other settings would deliver them
+    again to a consumer who was promised each once (X4).
     """
     if connector.start_request is not None:
         if connector.start_request == 0:
@@ -68,6 +70,9 @@ def opening(
         return Opening(FromBeginning() if earliest else FromNow(), f"first start, from {settings.initial_position}")
     changes = generation_changes(generation.fingerprint, fingerprint)
     if changes:
+        exact = settings.exactly_once or generation.progress is not None
+        if exact and not drained_to(connector, checkpoint):
+            raise undrained()
         return Opening(FromCheckpoint(checkpoint), f"settings changed: {', '.join(changes)}")
     if partitions is not None and partitions != generation.layout.partitions and drained_to(connector, checkpoint):
         return Opening(FromCheckpoint(checkpoint), f"the topic has {partitions} partitions now")
@@ -76,12 +81,7 @@ def opening(
 
 def drained_to(connector: Connector, checkpoint: Cursor) -> bool:
     """Whether the last tenure ended in order (R9) with no lane ahead of the checkpoint."""
-    drained_at = connector.drained_revision
-    return (
-        drained_at is not None
-        and drained_at > connector.epoch
-        and all(cursor <= checkpoint for cursor in connector.drained.values())
-    )
+    return connector.ended_in_order and all(cursor <= checkpoint for cursor in connector.drained.values())
 
 
 def layout(settings: SinkSettings, partitions: int) -> Layout:

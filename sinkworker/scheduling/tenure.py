@@ -7,23 +7,30 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
 
 from sinkworker import logs
 from sinkworker.bell import SocketBell
 from sinkworker.checkpoint.store import Checkpoint, CheckpointStore
 from sinkworker.connectors import settings as connector_settings
-from sinkworker.connectors.lifecycle import Connector, GenerationInfo
+from sinkworker.connectors.deployment import deployment_name
+from sinkworker.connectors.lifecycle import Connector, GenerationInfo, ProgressPlace
 from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.crashpoints import CrashPoint, reach
 from sinkworker.database import Database, NoBoundary
 from sinkworker.errors import Full, Misconfigured, Restored, Stale, Unavailable, Undeliverable
+from sinkworker.exactly_once import marks
+from sinkworker.exactly_once.guard import Guard
+from sinkworker.exactly_once.marks import Lineage
+from sinkworker.exactly_once.transactions import TransactionalKafka
 from sinkworker.ledger.contract import Activation, Batch, Closed, Enqueue, Ledger, Survey, Taken, Tenure
 from sinkworker.metrics.series import AVOIDED, CONSUMED, TAKEOVERS
 from sinkworker.metrics.tally import Tally
-from sinkworker.model import Cursor, Epoch, Position, Record
+from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Position, Record
 from sinkworker.scheduling import generations
 from sinkworker.scheduling.arrears import Arrears
 from sinkworker.scheduling.generations import FromBeginning, FromCheckpoint, FromNow, FromPosition, Opening, Start
@@ -73,6 +80,8 @@ class Means:
     drain_timeout_s: float
     instance: str
     tally: Tally
+    kafka: Callable[[Mapping[str, Any]], TransactionalKafka] = TransactionalKafka
+    """Kafka by a connector's options, where delivery is exactly once."""
 
 
 class Condemned(Undeliverable):
@@ -128,9 +137,12 @@ class ActiveTenure:
             raise Stale(f"Connector {self._id} was changed at the same moment.")
 
     def begin(self) -> None:
-        """Open what reading needs. Raises Stale, Unavailable, Misconfigured, Restored."""
+        """Open what reading needs. Raises Stale, Transient, Misconfigured, Restored."""
         if self._opening is not None:
             self._open_generation(*self._opening)
+            self._delivered: Mapping[LaneNumber, Cursor] = {}
+        else:
+            self._delivered = self._marked()
         assert self._connector.generation is not None
         generation = self._connector.generation
         self._layout = generation.layout
@@ -162,13 +174,31 @@ class ActiveTenure:
             self.epoch, generation.id, self._layout, self._connector.active_settings_id, discards=generation.by_position
         )
         try:
-            return self._means.ledger.takeover(tenure, self._checkpoint.cursor, self._connector.drained)
+            taken = self._means.ledger.takeover(
+                tenure, self._checkpoint.cursor, _farther(self._connector.drained, self._delivered)
+            )
         except Stale:
             current = self._means.registry.get(self._id)
             if current is None or current.epoch != self.epoch:
                 raise  # another scheduler was faster
             # Epochs come from the database (R4): one that the ledger has seen and the database has not is lost there.
             raise _restored(f"Redis knows of a later epoch than {self.epoch}") from None
+        self._insist_on_progress(generation, taken)
+        return taken
+
+    def _insist_on_progress(self, generation: GenerationInfo, taken: Taken) -> None:
+        """X5: Kafka must have every lane as far as it was known to be. Raises Misconfigured where it has not."""
+        if generation.progress is None or self._opening is not None:
+            return
+        checkpoint = self._checkpoint.cursor
+        if marks.behind(taken.progress, self._delivered, checkpoint) is None:
+            return
+        # A worker of the last epoch may have gone on until the takeover: nothing is acknowledged in it any more.
+        found = self._guard(generation.id, generation.layout.lanes, generation.progress).read()
+        delivered = {lane: mark.cursor for lane, mark in found.items() if mark is not None}
+        lane = marks.behind(taken.progress, delivered, checkpoint)
+        if lane is not None:
+            raise marks.lost(lane)
 
     def _fields(self) -> dict[str, object]:
         return {"connector": self._id, "epoch": self.epoch} if self.began else {"connector": self._id}
@@ -185,17 +215,65 @@ class ActiveTenure:
         return None if opening is None else (opening, self._means.partitions(self._settings, self._id))
 
     def _open_generation(self, opening: Opening, partitions: int) -> None:
-        """Recorded before anything is read in it (R3)."""
+        """Recorded before anything is read in it (R3), and after nobody delivers in the last one any more (X4)."""
+        layout = generations.layout(self._settings, partitions)
+        start = self._in_its_stream(self._cursor_of(opening.start))
+        self._close_last_generation(opening.start)
+        id = Generation(str(uuid4()))
+        place = None
+        if self._settings.exactly_once:
+            place = self._kafka().place(self._settings.progress_topic)
+            self._guard(id, layout.lanes, place).begin(start)
         self._connector = self._means.registry.open_generation(
             self._id,
             self.epoch,
-            self._in_its_stream(self._cursor_of(opening.start)),
-            generations.layout(self._settings, partitions),
+            start,
+            layout,
             self._settings.generation_fingerprint(self._means.default_servers),
             opening.reason,
             by_position=self._connector.start_request is not None,
+            id=id,
+            progress=place,
         )
         log.info("new generation: %s", opening.reason, extra=self._fields())
+
+    def _close_last_generation(self, start: Start) -> None:
+        last = self._connector.generation
+        if last is None or last.progress is None:
+            return
+        fingerprint = self._settings.generation_fingerprint(self._means.default_servers)
+        if "servers" in connector_settings.generation_changes(last.fingerprint, fingerprint):
+            return  # whoever still delivers in it does so to other brokers
+        checkpoint = start.cursor if isinstance(start, FromCheckpoint) else None
+        self._guard(last.id, last.layout.lanes, last.progress).close(checkpoint)
+
+    def _guard(self, generation: Generation, lanes: int, place: ProgressPlace) -> Guard:
+        lineage = Lineage(deployment_name(self._means.database), self._id, generation)
+        return Guard(self._kafka(), lineage, lanes, place)
+
+    def _kafka(self) -> TransactionalKafka:
+        return self._means.kafka(self._settings.producer_options(self._id, self._means.default_servers))
+
+    def _marked(self) -> Mapping[LaneNumber, Cursor]:
+        """How far Kafka has each lane delivered, where delivery is exactly once.
+
+        Raises Misconfigured where a lane's progress is lost (X5).
+        """
+        generation = self._connector.generation
+        assert generation is not None
+        if generation.progress is None:
+            return {}
+        guard = self._guard(generation.id, generation.layout.lanes, generation.progress)
+        found = guard.read()
+        checkpoint = CheckpointStore(self._means.database, self._id, generation.id, generation.start).load().cursor
+        wanting = marks.to_restore(found, self._connector, checkpoint)
+        if wanting:
+            guard.restore(wanting, self._is_ours)
+        return {lane: mark.cursor for lane, mark in found.items() if mark is not None} | wanting
+
+    def _is_ours(self) -> bool:
+        current = self._means.registry.get(self._id)
+        return current is not None and current.epoch == self.epoch
 
     def _partitions_if_known(self) -> int | None:
         """The topic's partition count, where it could matter and Kafka answers: an existing layout needs no Kafka."""
@@ -540,6 +618,11 @@ def finish_stop(means: Means, connector_id: str) -> None:
             settings = connector_settings.parse(connector.active_settings)
             settle(means, connector, connector.epoch, closed, settings)
     means.registry.report_stopped(connector_id, connector.epoch)
+
+
+def _farther(one: Mapping[LaneNumber, Cursor], other: Mapping[LaneNumber, Cursor]) -> Mapping[LaneNumber, Cursor]:
+    """Of each lane the farther cursor."""
+    return {lane: max(one.get(lane, Cursor.BEGINNING), other.get(lane, Cursor.BEGINNING)) for lane in {**one, **other}}
 
 
 def _restored(what: str) -> Restored:

@@ -20,7 +20,7 @@ from sinkworker.ledger.contract import (
     Survey,
 )
 from sinkworker.ledger.redis_ledger import KEYS
-from sinkworker.model import Epoch, LaneNumber, Layout, SettingsId
+from sinkworker.model import Epoch, LaneNumber
 from tests.builders import batch, cursor, tenure
 from tests.contract.worlds import LEASE_MS, World
 
@@ -189,7 +189,9 @@ def test_any_bytes_travel_in_a_batch(ledger: Ledger) -> None:
 def test_a_claim_is_granted_with_what_producing_needs(ledger: Ledger) -> None:
     begin(ledger, batch(2, 0, 1))
     granted = ledger.claim(EPOCH, Activation(LANE, 1), "token")
-    assert granted == Granted(Claim(EPOCH, LANE, "token"), Layout(4, 4, "k"), SettingsId("settings-7"))
+    expected = tenure()
+    claim = Claim(EPOCH, LANE, "token")
+    assert granted == Granted(claim, expected.generation, expected.layout, expected.settings)
 
 
 def test_a_lane_is_held_once(ledger: Ledger) -> None:

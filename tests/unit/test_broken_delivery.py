@@ -25,9 +25,9 @@ class LetsGoWithoutPurging(Delivery):
 class CondemnsWithoutPurging(Delivery):
     """R5."""
 
-    def _condemn(self, held: Any, reason: Any) -> None:
+    def condemn(self, held: Any, reason: Any) -> None:
         self._outlet, kept = None, self._outlet
-        super()._condemn(held, reason)
+        super().condemn(held, reason)
         self._outlet = kept
 
 

@@ -12,8 +12,8 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_binary_event
 from sinkworker.connectors.settings import parse
 from sinkworker.delivery.headers import RecordedEvent
 from sinkworker.delivery.messages import MessageBuilder
-from sinkworker.delivery.producer import Outgoing
 from sinkworker.errors import Undeliverable
+from sinkworker.outgoing import Outgoing
 
 BY_STREAM = {"partitionKeyExtraction:enabled": "true", "partitionKeyExtraction:source": "stream"}
 

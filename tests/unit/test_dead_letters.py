@@ -6,10 +6,10 @@ import pytest
 
 from sinkworker.connectors.settings import parse
 from sinkworker.delivery.dead_letters import MESSAGE_BYTES, DeadLetters
-from sinkworker.delivery.producer import Outgoing
 from sinkworker.errors import Undeliverable
 from sinkworker.keys import lane_of, partition_of
 from sinkworker.model import Cursor, Layout
+from sinkworker.outgoing import Outgoing
 from sinkworker.scheduling.routing import Router
 from tests.builders import record
 from tests.unit.test_messages import DEAD, event

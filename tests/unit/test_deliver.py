@@ -13,12 +13,12 @@ from confluent_kafka import KafkaError
 
 from sinkworker.delivery import deliver
 from sinkworker.delivery.deliver import Bounds, Delivery
-from sinkworker.delivery.producer import Origin, Outgoing, Refusal, Unfit
 from sinkworker.delivery.window import InFlight
 from sinkworker.errors import Misconfigured, SinkworkerError, Transient, Unavailable, Undeliverable
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Survey
 from sinkworker.ledger.memory import MemoryLedger
 from sinkworker.model import Cursor, Epoch, LaneNumber, Layout, Position, Revision
+from sinkworker.outgoing import Origin, Outgoing, Refusal, Unfit
 from tests.builders import cursor, tenure
 
 EPOCH = Epoch(1)
@@ -126,6 +126,8 @@ class Aside:
 
 class Outlet:
     """A batch's payload is the ids of its records, with commas between. They go to `loans`, `other/id` to `other`."""
+
+    transactional = False
 
     def __init__(self, broker: Broker, in_flight_batches: int = 4) -> None:
         self.in_flight_batches = in_flight_batches

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sinkworker.connectors.lifecycle import Connector, GenerationInfo, State
+from sinkworker.connectors.lifecycle import Connector, GenerationInfo, ProgressPlace, State
 from sinkworker.connectors.settings import SinkSettings, parse
+from sinkworker.errors import Misconfigured
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision, SettingsId
 from sinkworker.scheduling.generations import (
     MOST_LANES,
@@ -121,7 +122,8 @@ def test_other_settings_do_not(changes: dict[str, str]) -> None:
 
 
 def drained(config: SinkSettings, progress: dict[LaneNumber, Cursor]) -> Connector:
-    return replace(connector(config), drained_revision=Revision(8), drained=progress)
+    ran = replace(connector(config), ran_revision=Revision(7))
+    return replace(ran, drained_revision=Revision(8), drained=progress)
 
 
 def test_a_topic_that_gained_partitions_opens_a_generation_where_nothing_is_ahead_of_the_checkpoint() -> None:
@@ -140,8 +142,30 @@ def test_the_old_partition_count_stays_where_a_lane_is_ahead_of_the_checkpoint()
 
 def test_the_old_partition_count_stays_after_an_epoch_that_did_not_end_in_order() -> None:
     config = settings()
-    crashed = replace(drained(config, {}), epoch=Epoch(9))
+    crashed = replace(drained(config, {}), ran_revision=Revision(9))
     assert opening(crashed, config, config.generation_fingerprint(), CHECKPOINT, 6) is None
+
+
+EXACTLY_ONCE = {"delivery:guarantee": "exactlyOnce"}
+
+
+@pytest.mark.parametrize(("old", "new"), [({}, EXACTLY_ONCE), (EXACTLY_ONCE, {}), (EXACTLY_ONCE, EXACTLY_ONCE)])
+@pytest.mark.parametrize("progress", [{}, {LaneNumber(1): AHEAD}])
+def test_other_settings_wait_until_nothing_is_ahead_where_each_record_is_promised_once(
+    old: dict[str, str], new: dict[str, str], progress: dict[LaneNumber, Cursor]
+) -> None:
+    changed = settings(**{**new, "lanes:count": "3"})
+    stopped = drained(settings(**old), progress)
+    assert stopped.generation is not None
+    if old:
+        stopped = replace(stopped, generation=replace(stopped.generation, progress=ProgressPlace("loans", "id")))
+    if progress:
+        with pytest.raises(Misconfigured, match="ahead of the checkpoint"):  # X4
+            opening(stopped, changed, changed.generation_fingerprint(), CHECKPOINT, 4)
+    else:
+        found = opening(stopped, changed, changed.generation_fingerprint(), CHECKPOINT, 4)
+        assert found is not None
+        assert found.start == FromCheckpoint(CHECKPOINT)
 
 
 @pytest.mark.parametrize(("partitions", "lanes"), [(1, 1), (12, 12), (64, 64), (200, MOST_LANES)])

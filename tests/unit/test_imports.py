@@ -42,6 +42,7 @@ PURE = (
     "scheduling/routing.py",
     "source/framing.py",
     "delivery/window.py",
+    "exactly_once/marks.py",
     "delivery/trace_context.py",
     "checkpoint/cadence.py",
     "connectors/settings.py",
@@ -71,9 +72,10 @@ STAGES = {
     # it keeps counts where the ledger is
     "metrics": {"ledger"},
     "checkpoint": {"connectors", "ledger", "metrics"},
-    "delivery": {"connectors", "ledger", "metrics", "transform"},
+    "exactly_once": {"connectors"},
+    "delivery": {"connectors", "exactly_once", "ledger", "metrics", "transform"},
     # its tenure reads from the source, and begins and ends with a checkpoint
-    "scheduling": {"checkpoint", "connectors", "ledger", "metrics", "source"},
+    "scheduling": {"checkpoint", "connectors", "exactly_once", "ledger", "metrics", "source"},
     "management": {"connectors", "ledger", "metrics"},
     "local": set[str](),
     "demo": {"connectors", "local"},

@@ -13,9 +13,9 @@ import pytest
 from sinkworker.connectors.settings import parse
 from sinkworker.delivery.headers import RecordedEvent
 from sinkworker.delivery.messages import MessageBuilder
-from sinkworker.delivery.producer import Outgoing, Unfit
 from sinkworker.errors import Undeliverable
 from sinkworker.keys import java_partition_of, partition_of
+from sinkworker.outgoing import Outgoing, Unfit
 
 POSITION = 2**63 + 1
 

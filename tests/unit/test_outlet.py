@@ -9,9 +9,9 @@ import pytest
 from sinkworker.connectors.settings import parse
 from sinkworker.delivery import outlet
 from sinkworker.delivery.outlet import KafkaOutlet
-from sinkworker.delivery.producer import Outgoing
 from sinkworker.ledger import payload
 from sinkworker.model import Layout
+from sinkworker.outgoing import Outgoing
 from sinkworker.topics import Topic
 from tests.builders import batch
 from tests.unit.test_messages import event

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sinkworker.delivery.producer import LaneProducer, Outgoing
+from sinkworker.delivery.producer import LaneProducer
 from sinkworker.delivery.window import InFlight
+from sinkworker.outgoing import Outgoing
 from tests.builders import batch
 
 

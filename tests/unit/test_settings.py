@@ -10,9 +10,11 @@ from sinkworker.connectors.errors import InvalidSettings
 from sinkworker.connectors.settings import (
     FilterSettings,
     FilterType,
+    Guarantee,
     InitialPosition,
     Scope,
     SinkSettings,
+    generation_changes,
     parse,
 )
 from sinkworker.source.filters import WITHOUT_SYSTEM_EVENTS, Matching, OneStream, WholeLog, is_ours, server_filter
@@ -316,3 +318,25 @@ def test_a_faulty_switch_hides_no_fault_of_what_it_switches() -> None:
         "transformer:enabled",
         "transformer:function",
     }
+
+
+EXACTLY_ONCE = {"delivery:guarantee": "exactlyonce"}
+
+
+def test_exactly_once_keeps_progress_with_the_topic_unless_told_otherwise() -> None:
+    assert given().guarantee is Guarantee.AT_LEAST_ONCE
+    asked = given(**EXACTLY_ONCE)
+    assert (asked.exactly_once, asked.progress_topic) == (True, asked.topic)
+    assert given(**EXACTLY_ONCE, **{"delivery:progressTopic": "marks"}).progress_topic == "marks"
+
+
+def test_exactly_once_needs_checkpoints_and_a_topic_for_its_progress() -> None:
+    told = faults(**EXACTLY_ONCE, **{"autocommit:enabled": "false", "topic": "loans.{category}"})
+    assert "autocommit:enabled" in told["delivery:guarantee"][0]
+    assert "is required" in told["delivery:progressTopic"][0]
+    assert faults(**{"delivery:guarantee": "twice"})["delivery:guarantee"]
+
+
+def test_the_guarantee_opens_a_generation() -> None:
+    before, after = given().generation_fingerprint(), given(**EXACTLY_ONCE).generation_fingerprint()
+    assert generation_changes(before, after) == generation_changes(after, before) == ["guarantee"]

@@ -1,7 +1,7 @@
 -- claim: hand a lane to a worker. The same token again is a lost reply, and is granted again.
 -- KEYS: see _shared.lua
 -- ARGV[1] epoch   ARGV[2] lane   ARGV[3] activation   ARGV[4] token   ARGV[5] lease in ms
--- Answers OK layout settings | EPOCH | CLOSED | ACTIVATION
+-- Answers OK generation layout settings | EPOCH | CLOSED | ACTIVATION
 local state = read_state()
 if not state or state.epoch ~= ARGV[1] then return {'EPOCH'} end
 if state.closed then return {'CLOSED'} end
@@ -13,4 +13,4 @@ end
 lane.token = ARGV[4]
 lane.deadline = now_ms() + ARGV[5]
 write_lane(ARGV[2], lane)
-return {'OK', state.layout, state.settings}
+return {'OK', state.generation, state.layout, state.settings}

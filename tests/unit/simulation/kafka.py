@@ -6,19 +6,20 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 from zlib import crc32
 
 from confluent_kafka import KafkaError
 from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker.delivery.messages import cursor_of
-from sinkworker.delivery.producer import Origin, Outgoing, Refusal, Unfit
 from sinkworker.delivery.window import InFlight
 from sinkworker.errors import Undeliverable
 from sinkworker.keys import partition_of
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
 from sinkworker.model import Cursor, Layout
+from sinkworker.outgoing import Origin, Outgoing, Refusal, Unfit
 
 DEAD = "-dead"
 """What the name of a dead-letter topic ends with."""
@@ -120,7 +121,9 @@ class Broker:
         self.has_dead = has_dead
         self.mended: set[int] = set()
         """Positions of the records that were undeliverable, and no longer are."""
-        self._rng = rng
+        self.loses_answers = False
+        """Whether the outcome of a commit may stay unknown."""
+        self.rng = self._rng = rng
 
     def is_too_large(self, topic: str, record: Outgoing) -> bool:
         return not topic.endswith(DEAD) and self.lot(record.position) == 0
@@ -168,6 +171,8 @@ class Aside:
 class Outlet:
     """What a worker process has of a connector: see `sinkworker.delivery.outlet.KafkaOutlet`."""
 
+    transactional = False
+
     def __init__(
         self, broker: Broker, topic: str, poll: Callable[[float], None], rng: random.Random, in_flight: int
     ) -> None:
@@ -211,11 +216,11 @@ class Outlet:
 
     def cursors(self, batch: Batch) -> Iterator[Cursor]:
         for raw in payload.unpack(batch.payload):
-            yield cursor_of(streams_pb2.ReadResp.FromString(raw).event.event)
+            yield cursor_of(event_of(raw))
 
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
         for raw in payload.unpack(batch.payload):
-            event = streams_pb2.ReadResp.FromString(raw).event.event
+            event = event_of(raw)
             key, position = event.stream_identifier.stream_name, event.commit_position
             partition = partition_of(key, "", layout.partitions)
             origin = Origin(event.id.string, key.decode(), "T", position)
@@ -226,3 +231,8 @@ class Outlet:
             if self.dead_letters is None:
                 raise reason
             yield Unfit(origin, reason)
+
+
+def event_of(raw: bytes) -> Any:
+    """The event of a payload's record."""
+    return streams_pb2.ReadResp.FromString(raw).event.event

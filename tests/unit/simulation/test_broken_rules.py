@@ -16,16 +16,21 @@ from sinkworker.connectors.lifecycle import Connector
 from sinkworker.connectors.registry import Registry
 from sinkworker.database import StoredEvent
 from sinkworker.delivery.deliver import Delivery
+from sinkworker.delivery.exact import ExactWork
 from sinkworker.delivery.window import InFlight, Window
-from sinkworker.errors import Stale, Unavailable
-from sinkworker.ledger.contract import Batch, Survey, Tenure, Watermark
+from sinkworker.errors import Stale, Unavailable, Undeliverable
+from sinkworker.exactly_once.guard import Guard
+from sinkworker.exactly_once.marks import Mark
+from sinkworker.ledger.contract import Batch, Granted, Survey, Tenure, Watermark
 from sinkworker.ledger.memory import Lane, MemoryLedger, State
 from sinkworker.logs import Troubles
-from sinkworker.model import Cursor, Epoch, LaneNumber
+from sinkworker.model import Cursor, Epoch, LaneNumber, Position
 from sinkworker.scheduling.lanes import Lanes
 from sinkworker.scheduling.tenure import ActiveTenure, Means
 from tests.unit.simulation import test_scenarios
 from tests.unit.simulation.kafka import Outlet
+from tests.unit.simulation.transactions import ExactOutlet
+from tests.unit.simulation.transactions import Lane as Transactions
 from tests.unit.simulation.world import CLEAN, LEASE_MS, Faults, Rules, World
 
 PATIENCE = 1000
@@ -207,7 +212,54 @@ BROKEN = {
 }
 
 
-RARE = ("dead letters are not awaited",)
+EXACTLY = Faults(exactly_once=True, kill=0.01, pause=0.03)
+EXACTLY_UNDELIVERABLE = replace(UNDELIVERABLE, exactly_once=True)
+EXACTLY_RESETS = replace(RESETS, exactly_once=True)
+
+
+class FencesNobody(Transactions):
+    fences = False
+
+
+class GoesOnAfterAnUnknownOutcome(ExactOutlet):
+    def close_lane(self, granted: Granted) -> None:
+        """The producer and what it believes are kept."""
+
+
+class GoesOnBehindARefusal(Transactions):
+    def abort(self, timeout_s: float) -> bool:
+        if self.refusal is not None:
+            at = Position(self.refusal.record.position - 1)
+            self.mark = Mark(Cursor(at, at))
+        return super().abort(timeout_s)
+
+
+class BuriesApart(ExactWork):
+    """A dead letter does not wait for the transaction."""
+
+    def _bury(
+        self, turn: Any, flight: InFlight, origin: Any, reason: Undeliverable, aimed_at: str | None = None
+    ) -> None:
+        outlet: Any = self._outlet
+        if not turn.lane.in_transaction:
+            turn.lane.begin()
+        outlet._broker.take(outlet.letter_topic(), outlet.letter(flight.batch, origin, reason))
+
+
+class ClosesNothing(Guard):
+    def close(self, checkpoint: Cursor | None) -> None:
+        """The last generation's lanes stay open."""
+
+
+BROKEN |= {
+    "nobody is fenced (X2)": (Rules(lane=FencesNobody), EXACTLY),
+    "an unknown outcome is taken for none (X2)": (Rules(exact_outlet=GoesOnAfterAnUnknownOutcome), EXACTLY),
+    "a lane goes on behind a refusal (X3)": (Rules(lane=GoesOnBehindARefusal), EXACTLY_UNDELIVERABLE),
+    "dead letters are apart from the transaction (X3)": (Rules(work=BuriesApart), EXACTLY_UNDELIVERABLE),
+    "the last generation is not closed (X4)": (Rules(guard=ClosesNothing), EXACTLY_RESETS),
+}
+
+RARE = ("dead letters are not awaited", "the last generation is not closed (X4)")
 """What it takes many schedules to notice."""
 
 
@@ -230,6 +282,16 @@ def test_a_broken_rule_is_noticed(name: str) -> None:
 def test_epochs_that_come_from_the_ledger_are_noticed() -> None:
     with pytest.raises(AssertionError):
         test_scenarios.roll_redis_back(EpochFromTheLedger)
+
+
+def test_progress_that_is_not_missed_is_noticed() -> None:
+    def believes_in_the_checkpoint(
+        found: dict[LaneNumber, Mark | None], _: Connector, checkpoint: Cursor
+    ) -> dict[LaneNumber, Cursor]:
+        return {lane: checkpoint for lane, mark in found.items() if mark is None}
+
+    with pytest.raises(AssertionError, match="P4"):  # X5
+        test_scenarios.forget_progress(believes_in_the_checkpoint)
 
 
 def test_a_database_that_is_not_checked_is_noticed() -> None:

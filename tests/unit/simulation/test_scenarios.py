@@ -5,17 +5,32 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
+from unittest import mock
 
 import pytest
 
 from sinkworker.bell import SocketBell
-from sinkworker.connectors.lifecycle import State
+from sinkworker.checkpoint.watch import Watch
+from sinkworker.connectors import lifecycle
+from sinkworker.exactly_once import marks
+from sinkworker.ledger.memory import State
 from sinkworker.logs import Troubles
-from sinkworker.model import Cursor
+from sinkworker.model import Cursor, LaneNumber
 from sinkworker.scheduling.tenure import ActiveTenure
 from tests.builders import tenure as tenure_of
 from tests.unit.simulation.database import Database
-from tests.unit.simulation.world import ID, NO_FAULTS, PREFIX, Faults, Rules, Violation, World
+from tests.unit.simulation.world import (
+    ID,
+    NO_FAULTS,
+    PREFIX,
+    Coordinator,
+    Faults,
+    Rules,
+    Scheduler,
+    Violation,
+    Worker,
+    World,
+)
 
 
 def test_a_redis_that_is_rolled_back_hands_out_no_epoch_twice() -> None:
@@ -48,7 +63,7 @@ def test_a_restored_database_stops_the_connector_with_that_reason() -> None:
 def restore_database(tenure: type[ActiveTenure]) -> None:
     world = World(0, NO_FAULTS, Rules(tenure=tenure))
     with world.at_work():
-        until(world, lambda: world.connector.state is State.RUNNING)
+        until(world, lambda: world.connector.state is lifecycle.State.RUNNING)
         backup = copy.deepcopy(world.store)
         last = append(world, "lost", 20)
         until(world, lambda: world.checkpoint().commit >= last)
@@ -57,6 +72,35 @@ def restore_database(tenure: type[ActiveTenure]) -> None:
         world.faults = Faults(lost_connection=0.5)
         with pytest.raises(Violation, match="database-restored"):  # R8
             until(world, lambda: False)
+
+
+def test_progress_that_kafka_has_forgotten_stops_the_connector() -> None:
+    with pytest.raises(Violation, match="progress-lost"):  # X5
+        forget_progress(marks.to_restore)
+
+
+def forget_progress(to_restore: Callable[..., dict[LaneNumber, Cursor]]) -> None:
+    """Kafka has more than the checkpoint says; everything dies, and Kafka forgets how far its lanes are."""
+    world = World(0, Faults(exactly_once=True), Rules(watch=NeverWrites))
+    with mock.patch.object(marks, "to_restore", to_restore), world.at_work():
+        world.broker.loses_answers = False
+        last = append(world, "loan", 20)
+        until(world, lambda: last in {landed.position for landed in world.broker.landed})
+        for actor in world._actors():
+            actor.kill()
+        world.ledger.restore(State())
+        world.committed.marks.clear()
+        world.rules = Rules()
+        world.schedulers, world.workers, world.coordinators = [Scheduler(world)], [Worker(world)], [Coordinator(world)]
+        until(world, lambda: world.checkpoint().commit >= last)
+        world._judge()
+
+
+class NeverWrites(Watch):
+    """A coordinator that is too slow."""
+
+    def tick(self, now_s: float, *, reap: bool = False, last: bool = False) -> bool:
+        return True
 
 
 def append(world: World, kind: str, count: int) -> int:

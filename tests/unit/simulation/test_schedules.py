@@ -35,6 +35,15 @@ def test_nothing_is_lost_and_order_is_kept(kind: str) -> None:
             raise AssertionError(f"seed {seed}: {exc}") from exc
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_exactly_once_whatever_happens(kind: str) -> None:
+    for seed in range(SCHEDULES // 2):
+        try:
+            World(seed, replace(KINDS[kind], exactly_once=True)).run()
+        except AssertionError as exc:
+            raise AssertionError(f"seed {seed}: {exc}") from exc
+
+
 @pytest.mark.parametrize("faults", [NO_FAULTS, CLEAN, replace(CLEAN, lost_task=0.1)])
 def test_clean_stops_and_lost_tasks_repeat_nothing(faults: Faults) -> None:
     for seed in range(SCHEDULES // 2):

@@ -1,0 +1,144 @@
+"""A connector's settings made ready for exactly-once delivery: a transactional producer for each lane."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sinkworker.connectors.lifecycle import ProgressPlace
+from sinkworker.connectors.settings import SinkSettings
+from sinkworker.delivery.messages import cursor_of
+from sinkworker.delivery.outlet import KafkaOutlet, events
+from sinkworker.errors import Stale
+from sinkworker.exactly_once.marks import Lineage, lost
+from sinkworker.exactly_once.transactions import LaneTransactions, TransactionalKafka
+from sinkworker.ledger.contract import Batch, Granted
+from sinkworker.model import Cursor, Generation, LaneNumber, Layout
+from sinkworker.outgoing import Origin, Outgoing, Unfit
+
+OPEN_LANES = 64
+"""Most producers that a process keeps for one connector. Each has four threads and about a megabyte."""
+
+TOPIC_CHECK_S = 1.0
+"""How often the topic's id is looked at while transactions are committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What a worker has to know of a generation."""
+
+    lineage: Lineage
+    progress: ProgressPlace
+
+
+class ExactKafkaOutlet(KafkaOutlet):
+    """What a worker process keeps for one connector that delivers exactly once, and its present settings."""
+
+    transactional = True
+
+    def __init__(
+        self,
+        connector_id: str,
+        settings: SinkSettings,
+        options: Mapping[str, Any],
+        in_flight: int,
+        answer_timeout_s: float,
+        timed: Callable[[float, int], None],
+        life_of: Callable[[str, Generation], Life],
+    ) -> None:
+        """`life_of`: of the connector's present generation. Raises Stale for another."""
+        super().__init__(connector_id, settings, options, in_flight, answer_timeout_s, timed)
+        self._connector_id = connector_id
+        self._life_of = life_of
+        self._life: Life | None = None
+        self._open: OrderedDict[tuple[Generation, LaneNumber], LaneTransactions] = OrderedDict()
+        self._kafka = TransactionalKafka(options)
+        self._checked_at = -TOPIC_CHECK_S
+
+    def lane(self, granted: Granted) -> LaneTransactions:
+        """See `TransactionalOutlet.lane`."""
+        key = granted.generation, granted.claim.lane
+        lane = self._open.get(key)
+        if lane is None:
+            lane = self._open[key] = self._opened(granted)
+        self._open.move_to_end(key)
+        while len(self._open) > OPEN_LANES:
+            self._open.popitem(last=False)[1].close()
+        return lane
+
+    def _opened(self, granted: Granted) -> LaneTransactions:
+        life = self._life_in(granted.generation)
+        limits: dict[str, int] = {}
+        if not self._settings.topic_is_template:  # else R7 rests on records that are tried one by one
+            limits = {"max_message_bytes": self._met(self._settings.topic).max_message_bytes}
+        lane = LaneTransactions(
+            life.lineage.name(granted.claim.lane),
+            granted.claim.lane,
+            life.progress.topic,
+            self._options,
+            **limits,
+        )
+        try:
+            lane.open(self._answer_timeout_s)
+            if lane.mark is None:
+                raise lost(granted.claim.lane)
+            if lane.mark.closed:  # X4
+                raise Stale(f"The generation that lane {granted.claim.lane} is of is over.")
+        except BaseException:
+            lane.close()
+            raise
+        return lane
+
+    def _life_in(self, generation: Generation) -> Life:
+        if self._life is None or self._life.lineage.generation != generation:
+            self._life = self._life_of(self._connector_id, generation)
+            for key in [key for key in self._open if key[0] != generation]:
+                self._open.pop(key).close()
+        return self._life
+
+    def close_lane(self, granted: Granted) -> None:
+        """See `TransactionalOutlet.close_lane`."""
+        lane = self._open.pop((granted.generation, granted.claim.lane), None)
+        if lane is not None:
+            lane.close()
+
+    def check_topic(self, granted: Granted) -> None:
+        """See `TransactionalOutlet.check_topic`. Asks Kafka once a second at most."""
+        if time.monotonic() - self._checked_at < TOPIC_CHECK_S:
+            return
+        self._kafka.check(self._life_in(granted.generation).progress, self._answer_timeout_s)
+        self._checked_at = time.monotonic()
+
+    def letter_topic(self) -> str:
+        """See `TransactionalOutlet.letter_topic`."""
+        assert self.dead_letters is not None
+        self.dead_letters.describe()
+        return self.dead_letters.topic
+
+    def messages_after(self, batch: Batch, layout: Layout, after: Cursor) -> Iterator[Outgoing | Unfit]:
+        """See `TransactionalOutlet.messages_after`."""
+        return self._messages((event for event in events(batch) if cursor_of(event) > after), layout)
+
+    def cursor_of(self, batch: Batch, origin: Origin) -> Cursor:
+        """See `TransactionalOutlet.cursor_of`."""
+        return next(
+            cursor_of(event)
+            for event in events(batch)
+            if (event.id.string, event.commit_position) == (origin.record_id, origin.position)
+        )
+
+    def discard(self) -> None:
+        """Close what has not committed (R5): the brokers abort it when the lane is opened again, or after a minute."""
+        for key in [key for key, lane in self._open.items() if lane.in_transaction]:
+            self._open.pop(key).close()
+        super().discard()
+
+    def close(self) -> None:
+        """Close the producers; nothing may be used then."""
+        for lane in self._open.values():
+            lane.close()
+        self._open.clear()
+        super().close()

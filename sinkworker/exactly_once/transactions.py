@@ -1,0 +1,345 @@
+"""The transactional producer of one lane, and the lane's mark, over `confluent-kafka`. Never made before a fork."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from sinkworker.connectors.lifecycle import ProgressPlace
+from sinkworker.errors import KafkaUnavailable, Misconfigured, Transient
+from sinkworker.exactly_once.marks import Mark
+from sinkworker.model import LaneNumber
+from sinkworker.outgoing import PARTITION_UNASSIGNED, REFUSED_CONNECTIONS, Outgoing, Refusal, batch_limits
+from sinkworker.topics import CRITICAL_ONLY, DEFAULT_MAX_MESSAGE_BYTES, Brokers, client_options
+
+_LOG = logging.getLogger("sinkworker.librdkafka")
+
+TRANSACTION_TIMEOUT_MS = 60_000
+"""After so long the brokers abort a transaction whose producer is gone: until then readers wait behind it. Whoever
+takes the lane over aborts it at once."""
+
+SLICE_S = 0.25
+"""How long a call of the client library lasts at most, before the caller may see to its claims."""
+
+ANSWER_S = 10.0
+"""How long a scheduler waits for an answer."""
+
+_PRODUCER_AT_FAULT = frozenset(
+    {
+        KafkaError._FATAL,
+        KafkaError._FENCED,
+        KafkaError._STATE,
+        KafkaError._PURGE_QUEUE,
+        KafkaError._PURGE_INFLIGHT,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.INVALID_PRODUCER_ID_MAPPING,
+        KafkaError.PRODUCER_FENCED,
+    }
+)
+"""Why a record was not taken that says nothing about the record: mostly that another worker has had the lane."""
+
+_UNAUTHORIZED = frozenset(
+    {
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    }
+)
+_UNSUPPORTED = frozenset({KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION})
+
+
+class Broken(Transient):
+    """The transaction cannot be committed any more, or nobody knows whether it was: open the lane anew (X2)."""
+
+    code = "transaction-broken"
+
+
+class LaneTransactions:
+    """A lane's producer from the moment that it fenced all earlier ones (X2). Not for use by several threads.
+
+    Between `begin` and `commit` or `abort` records are sent. After Broken, or a `refusal`, only `abort` and `close` may
+    be called, and after an abort that succeeded everything again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        lane: LaneNumber,
+        progress_topic: str,
+        options: Mapping[str, Any],
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    ) -> None:
+        """`max_message_bytes`: of the topic that the records go to, where it is one."""
+        self.refusal: Refusal | None = None
+        self.trouble: KafkaError | None = None
+        """The last connection error, None again after a confirmation."""
+        self.confirmations = 0
+        self.outstanding = 0
+        """Records of this transaction that are sent and not confirmed."""
+        self.mark: Mark | None = None
+        """What Kafka remembers of the lane, once `open` is through."""
+        self.in_transaction = False
+        self._broken: KafkaError | None = None
+        self._name = name
+        self.number = lane
+        self._place = TopicPartition(progress_topic, 0)
+        self._options = options
+        self._primed: set[tuple[str, int]] = set()
+        self._prepared = False
+        self._serial = 0
+        """Of the transaction: reports of an aborted one come late."""
+        self._producer = Producer(
+            {
+                **options,
+                **batch_limits(max_message_bytes, max_message_bytes),
+                "transactional.id": name,
+                "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+                # A record may wait no longer than its transaction; then that is aborted, and the lane goes on from its
+                # mark.
+                "message.timeout.ms": TRANSACTION_TIMEOUT_MS,
+                "error_cb": self._on_error,
+                "log_level": CRITICAL_ONLY,
+            },
+            logger=_LOG,
+        )
+        self._group: Any = None
+
+    def open(self, timeout_s: float) -> None:
+        """Fence every other producer of the lane, then read its mark: in that order (X2).
+
+        Raises KafkaUnavailable without an answer in time, Misconfigured where it is refused.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self._step(lambda: self._producer.init_transactions(SLICE_S), "begin transactions"):
+            if time.monotonic() > deadline:
+                raise self._silent()
+        self.mark = self._read(max(SLICE_S, deadline - time.monotonic()))
+
+    def _silent(self) -> KafkaUnavailable:
+        cause = f" ({self.trouble.str()})" if self.trouble is not None else ""
+        return KafkaUnavailable(f"Kafka does not answer about transactions{cause}.")
+
+    def _read(self, timeout_s: float) -> Mark | None:
+        """The committed mark."""
+        consumer = Consumer(
+            {**client_options(self._options), "group.id": self._name, "enable.auto.commit": False, "log_level": 2},
+            logger=_LOG,
+        )
+        try:
+            mark = _mark(*consumer.committed([self._place], timeout_s))
+            self._group = consumer.consumer_group_metadata()
+        except KafkaException as exc:
+            raise _translated(exc.args[0], "read the lane's progress") or self._silent() from exc
+        finally:
+            consumer.close()
+        return mark
+
+    def primed(self, record: Outgoing) -> bool:
+        """Whether a record of this producer has been confirmed on that one's partition (R6)."""
+        return (record.topic, record.partition) in self._primed
+
+    def begin(self) -> None:
+        """Begin a transaction. Raises Broken."""
+        self.refusal = None
+        self._prepared = False
+        self._serial += 1
+        self._step(self._producer.begin_transaction, "begin a transaction")
+        self.in_transaction = True
+
+    def send(self, record: Outgoing) -> bool:
+        """Hand a record over. False where it was not taken: poll, and see whether something was refused."""
+        if self.refusal is not None or self._broken is not None:
+            return False
+        try:
+            self._producer.produce(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                partition=record.partition if record.key is None else PARTITION_UNASSIGNED,
+                headers=record.headers,  # type: ignore[arg-type]  # lists are invariant: these are bytes, not any
+                on_delivery=partial(self._on_report, self._serial, record),
+            )
+        except BufferError:
+            return False
+        except KafkaException as exc:
+            self._refused(record, exc.args[0])
+            return False
+        self.outstanding += 1
+        return True
+
+    def poll(self, timeout_s: float, *, at_once: bool = False) -> None:
+        """Serve delivery reports; see `LaneProducer.poll`. Raises Broken where the producer can go on no more."""
+        try:
+            if at_once:
+                self._producer.flush(timeout_s)
+            else:
+                self._producer.poll(timeout_s)
+        except KafkaException as exc:
+            if not exc.args[0].fatal():
+                raise
+            self._broken = exc.args[0]
+        if self._broken is not None and self.refusal is None:
+            raise Broken(f"The producer of the lane cannot go on: {self._broken.str()} ({self._broken.name()}).")
+
+    def commit(self, mark: Mark) -> bool:
+        """Commit the records together with the lane's mark, or go on doing so: False is to be called again.
+
+        Raises Broken where it failed, or where nobody knows (X2).
+        """
+        if not self._prepared:
+            place = TopicPartition(self._place.topic, 0, mark.offset, metadata=mark.encode())
+            self._prepared = self._step(
+                lambda: self._producer.send_offsets_to_transaction([place], self._group, SLICE_S), "keep its progress"
+            )
+            return False
+        if not self._step(lambda: self._producer.commit_transaction(SLICE_S), "commit a transaction"):
+            return False
+        self.in_transaction = False
+        self.mark = mark
+        return True
+
+    def abort(self, timeout_s: float) -> bool:
+        """Give the transaction up. Whether that is certain, and the producer good for another one."""
+        if not self.in_transaction:
+            return True
+        deadline = time.monotonic() + timeout_s
+        self.in_transaction, self.outstanding = False, 0
+        try:
+            while not self._step(lambda: self._producer.abort_transaction(SLICE_S), "abort a transaction"):
+                if time.monotonic() > deadline:
+                    return False
+        except (Broken, Misconfigured):
+            return False
+        self.refusal, self._broken = None, None
+        return True
+
+    def close(self) -> None:
+        """Give up what was not committed. The brokers abort it when somebody else opens the lane, or in a minute."""
+        with contextlib.suppress(KafkaException):
+            self._producer.purge(in_queue=True, in_flight=True, blocking=True)
+            self._producer.poll(0)
+        # Its `close` would first abort, and wait for brokers that may be away. Without a reference it ends at once.
+        del self._producer
+
+    def _step(self, call: Callable[[], Any], what: str) -> bool:
+        """One call of the transactional API; False where it wants to be called again."""
+        try:
+            call()
+        except KafkaException as exc:
+            error: KafkaError = exc.args[0]
+            if error.retriable() and not error.txn_requires_abort():
+                return False
+            refused = _translated(error, what)
+            if refused is not None:
+                raise refused from exc
+            raise Broken(f"Kafka could not {what}: {error.str()} ({error.name()}).") from exc
+        return True
+
+    def _on_report(self, serial: int, record: Outgoing, error: KafkaError | None, _message: Message) -> None:
+        if serial != self._serial or not self.in_transaction:
+            return
+        if error is None:
+            self.outstanding -= 1
+            self.confirmations += 1
+            self.trouble = None
+            self._primed.add((record.topic, record.partition))
+        else:
+            self._refused(record, error)
+
+    def _refused(self, record: Outgoing, error: KafkaError) -> None:
+        if error.code() in _PRODUCER_AT_FAULT:
+            self._broken = error
+        elif self.refusal is None:
+            self.refusal = Refusal(self.number, record, error)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if self.trouble is None or self.trouble.code() not in REFUSED_CONNECTIONS:
+            self.trouble = error
+
+    @property
+    def shut_out(self) -> bool:
+        """The brokers refuse the connection itself: waiting does not help."""
+        return self.trouble is not None and self.trouble.code() in REFUSED_CONNECTIONS
+
+
+class TransactionalKafka:
+    """Kafka by one connector's options, for all lanes."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = options
+
+    def lane(self, name: str, number: LaneNumber, progress_topic: str) -> LaneTransactions:
+        """A lane's producer for marks alone, not yet open."""
+        return LaneTransactions(name, number, progress_topic, self._options)
+
+    def place(self, topic: str) -> ProgressPlace:
+        """The topic as it is now. Raises KafkaUnavailable, Misconfigured."""
+        return ProgressPlace(topic, Brokers(self._options, ANSWER_S).topic_id(topic))
+
+    def check(self, place: ProgressPlace, timeout_s: float = ANSWER_S) -> None:
+        """Raises Misconfigured where the topic is not the one that was recorded, KafkaUnavailable without an answer."""
+        if place.topic_id and Brokers(self._options, timeout_s).topic_id(place.topic) != place.topic_id:
+            raise Misconfigured(
+                f"The topic {place.topic!r} was deleted and created again: what it had is gone, and so is how far the "
+                "lanes were delivered.",
+                hint="Start the connector at a position, or reset it.",
+                code="topic-recreated",
+            )
+
+    def marks(self, names: Mapping[LaneNumber, str], progress_topic: str) -> dict[LaneNumber, Mark | None]:
+        """What is remembered of each lane, nobody fenced. Raises KafkaUnavailable, Misconfigured."""
+        admin = AdminClient({**client_options(self._options), "log_level": CRITICAL_ONLY}, logger=_LOG)
+        place = TopicPartition(progress_topic, 0)
+        asked = {
+            number: admin.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(name, [place])], request_timeout=ANSWER_S
+            )[name]
+            for number, name in names.items()
+        }
+        try:
+            return {number: _mark(*future.result(ANSWER_S + 1).topic_partitions) for number, future in asked.items()}
+        except KafkaException as exc:
+            error: KafkaError = exc.args[0]
+            refused = _translated(error, "tell the lanes' progress")
+            raise refused or KafkaUnavailable(f"Kafka does not tell the lanes' progress: {error.str()}.") from exc
+
+
+def _mark(found: TopicPartition) -> Mark | None:
+    """An error is no "there is none" (X2)."""
+    if found.error is not None:
+        raise KafkaException(found.error)
+    return Mark.decode(found.metadata or "") if found.offset >= 0 else None
+
+
+def _translated(error: KafkaError, what: str) -> Misconfigured | None:
+    """What no waiting helps against; None for everything else."""
+    if error.code() in _UNAUTHORIZED:
+        return Misconfigured(
+            f"Kafka refuses to {what}: {error.str()}.",
+            hint="Exactly once needs the user to be granted Write and Describe on transactional ids, and Read on "
+            "groups, whose names begin with `sinkworker-`.",
+            code="transactions-unauthorized",
+        )
+    if error.code() in _UNSUPPORTED:
+        return Misconfigured(
+            f"These brokers cannot {what}: {error.str()}.",
+            hint="Exactly once needs transactions: Apache Kafka 2.5 or later.",
+            code="transactions-unsupported",
+        )
+    return None
