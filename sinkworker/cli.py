@@ -178,8 +178,25 @@ def demo(events: int, keys: int, workers: int, as_json: bool, keep: bool) -> int
     metavar="SECONDS",
     help="How long to measure latency at 200 events a second; 0 leaves it out.",
 )
+@click.option(
+    "--kafka", metavar="SERVERS", help="Brokers to use instead of the embedded one. Its topics there are deleted again."
+)
+@click.option(
+    "--exactly-once",
+    is_flag=True,
+    help="Have sinkworker deliver exactly once as well; needs --kafka.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON object.")
-def bench(events: int, streams: int, rounds: int, workers: list[int], latency: float, as_json: bool) -> int:
+def bench(
+    events: int,
+    streams: int,
+    rounds: int,
+    workers: list[int],
+    latency: float,
+    kafka: str | None,
+    exactly_once: bool,
+    as_json: bool,
+) -> int:
     """Measure sinkworker beside the script that you would write instead.
 
     \b
@@ -187,9 +204,11 @@ def bench(events: int, streams: int, rounds: int, workers: list[int], latency: f
       naive           one process: kurrentdbclient as shipped, an idempotent producer, a checkpoint every 1,000
       tuned           the same with the one gRPC option that makes its subscription cheap
       sinkworker-N    scheduler, coordinator, API and N workers
+      exactly-once-N  the same, with delivery:guarantee = exactlyOnce
 
-    Rounds are interleaved, all servers are the embedded ones, whatever is configured. A run begins with warm processes
-    and lasts from the first to the last event visible in Kafka; it counts only if the topic, read back, is complete.
+    Rounds are interleaved. All servers are the embedded ones, whatever is configured, but for --kafka. A run begins
+    with warm processes and lasts from the first to the last event visible in Kafka; it counts only if the topic, read
+    back, is complete.
     The table has the medians: events a second, CPU of the contestant's processes for each event (servers beside), and
     how both compare with naive and tuned; then the time from append to visible. Nothing is judged good or bad.
 
@@ -197,10 +216,13 @@ def bench(events: int, streams: int, rounds: int, workers: list[int], latency: f
     Examples:
       sinkworker bench --events 20000 --rounds 1      a first impression, in a minute
       sinkworker bench --workers 1,2,4 --json         more contestants, for a script to read
+      sinkworker bench --kafka localhost:9092 --exactly-once
     """
+    if exactly_once and not kafka:
+        raise click.UsageError("--exactly-once needs --kafka: the embedded broker keeps no progress in transactions.")
     from sinkworker.bench.run import Options, run
 
-    return run(Options(events, streams, rounds, workers, latency, as_json), config.inherited())
+    return run(Options(events, streams, rounds, workers, latency, as_json, kafka, exactly_once), config.inherited())
 
 
 def _counts(values: Sequence[str]) -> list[int]:

@@ -38,11 +38,12 @@ def catch_up(contestant: Contestant, servers: Servers, topic: str, log: Log, che
     contestant.start()
     with Observer(servers.kafka, topic, PARTITIONS, check) as observer:
         contestant.warm_up(log.before_warm_up, observer.next)
-        awaited = observer.last_of(log.per_partition(PARTITIONS))
+        counts = log.per_partition(PARTITIONS)
+        awaited = observer.last_of(counts)
         used, used_by_servers = Meter(contestant.pids()), Meter(servers.pids)
         contestant.begin(log.before_events)
-        first, _ = observer.next()
-        last = observer.all_at(awaited)
+        first, message = observer.next()
+        last = observer.all_at(awaited) if servers.kafka_is_embedded else observer.all_of(counts, message)
         return CatchUp(last - first, used.read_us(), used_by_servers.read_us())
 
 

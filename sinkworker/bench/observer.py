@@ -22,6 +22,7 @@ FETCH_WAIT_MS = 20
 
 At this pace the fetches cost the broker some 4% of a core, the same for all contestants; it is in its figures.
 """
+MANY = 1000
 PATIENCE_S = 60.0
 """So long without any record, and a run is given up."""
 _LOG = logging.getLogger("sinkworker.librdkafka")
@@ -82,6 +83,29 @@ class Observer:
             if offset >= awaited.get(partition, offset + 1):
                 del awaited[partition]
         return seen_at
+
+    def all_of(self, counts: Mapping[int, int], first: Message) -> float:
+        """When so many records had been seen in each partition (monotonic), `first` among them; it takes each in.
+
+        For brokers where no offset can be awaited that is not there yet, and where transactions have offsets, too.
+        """
+        left = {partition: count for partition, count in counts.items() if count}
+        seen_at, messages = time.monotonic(), [first]
+        deadline = seen_at + PATIENCE_S
+        while True:
+            for message in messages:
+                if message.error() is None:
+                    partition, _ = _place(message)
+                    left[partition] = left.get(partition, 0) - 1
+            if messages:
+                seen_at = time.monotonic()
+                deadline = seen_at + PATIENCE_S
+            if all(count <= 0 for count in left.values()):
+                return seen_at
+            if time.monotonic() > deadline:
+                raise Unavailable(f"Nothing came to the topic {self._topic} for {PATIENCE_S:g} s.")
+            self._meanwhile()
+            messages = self._consumer.consume(MANY, POLL_S)
 
     def _wait_at(self, offsets: Mapping[int, int]) -> None:
         self._consumer.assign([TopicPartition(self._topic, number, offset) for number, offset in offsets.items()])

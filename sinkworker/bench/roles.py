@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from sinkworker.bench.contestant import Site, Wait
 from sinkworker.bench.cpu import Pids, connected_to
@@ -35,15 +36,17 @@ MOST_WARM_UPS = 20
 class Roles:
     """Scheduler, coordinator, API and so many workers."""
 
-    def __init__(self, site: Site, name: str, *, workers: int, wait: Wait) -> None:
-        """`name` is the connector's and the topic's."""
+    def __init__(
+        self, site: Site, name: str, *, workers: int, wait: Wait, settings: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """`name` is the connector's and the topic's; `settings` come to the usual ones."""
         self._wait = wait
-        self._kafka_port = site.servers.kafka_port
+        self._kafka_ports = site.servers.kafka_ports
         self._supervisor = Supervisor(site.family, give_up)
         port = free_port()
         self._api = Api(f"http://{LOOPBACK}:{port}")
         self._connector = name
-        self._settings = {**SETTINGS, "topic": name}
+        self._settings = {**SETTINGS, "topic": name, **settings}
         folder = site.folder
         environ = {**role_environ(site.environ, folder, port), **site.servers.variables}
         commands = {each: python("sinkworker", each) for each in ("scheduler", "coordinator", "api")}
@@ -70,9 +73,12 @@ class Roles:
             self.begin(after)
             delivered()
             self._stop_connector()
-            if all(connected_to(pid, self._kafka_port) for pid in self.pids()["workers"]):
+            if all(self._is_connected(pid) for pid in self.pids()["workers"]):
                 return
         raise Misconfigured("A worker was given nothing to do in the warm-up.", hint=self._where_to_look())
+
+    def _is_connected(self, pid: int) -> bool:
+        return any(connected_to(pid, port) for port in self._kafka_ports)
 
     def begin(self, after: Position) -> None:
         self._api.start_at(self._connector, after)

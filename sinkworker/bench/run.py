@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
+from types import MappingProxyType
 
 import click
 from rich.console import Console
@@ -21,6 +23,7 @@ from sinkworker.bench.figures import NAIVE, TUNED, Latency, Results, Run, rotate
 from sinkworker.bench.progress import Progress
 from sinkworker.bench.roles import Roles
 from sinkworker.bench.servers import Servers
+from sinkworker.demo import topic as kafka
 from sinkworker.demo.folder import INTERRUPTED, run_in_folder
 from sinkworker.demo.processes import role_environ
 from sinkworker.errors import SinkworkerError
@@ -29,6 +32,7 @@ from sinkworker.local.part import free_port
 from sinkworker.local.stack import PARTS
 from sinkworker.process import Stopped
 
+EXACTLY_ONCE = {"delivery:guarantee": "exactlyOnce"}
 NOTHING_COUNTS = 1
 """Of a contestant no run was complete."""
 LATENCY_PER_SECOND = 200
@@ -46,6 +50,10 @@ class Options:
     workers: Sequence[int]
     latency_s: float
     as_json: bool = False
+    kafka: str | None = None
+    """Brokers to use instead of the embedded one."""
+    exactly_once: bool = False
+    """Whether sinkworker takes part a second time, delivering exactly once."""
 
 
 def run(options: Options, environ: Mapping[str, str]) -> int:
@@ -76,13 +84,20 @@ class Bench:
             TUNED: lambda run: Script(self._site, run, tuned=True),
             **{sinkworker(workers): partial(self._roles, workers=workers) for workers in options.workers},
         }
+        if options.exactly_once:
+            self._makers |= {
+                exactly_once(workers): partial(self._roles, workers=workers, settings=EXACTLY_ONCE)
+                for workers in options.workers
+            }
+        self._suffix = f"-{token_hex(3)}" if options.kafka else ""
+        """Of topics on brokers that may have had a benchmark before."""
 
     def run(self) -> int:
         """Measure everything, and print what came of it."""
         with (self._folder / "bench.log").open("w", encoding="utf-8") as own_log:
             logs.setup(self._log_level, "bench", stream=own_log)
             with process.stopping_on_signals(self._stop), Family() as family:
-                self._servers = Servers(family, self._folder, self._environ)
+                self._servers = Servers(family, self._folder, self._environ, self._options.kafka)
                 self._site = Site(family, self._folder, self._environ, self._servers)
                 try:
                     with self._progress:
@@ -128,19 +143,21 @@ class Bench:
                 say.note(f"latency at {LATENCY_PER_SECOND} events/s: {name}: {latency}")
 
     def _run(self, name: str, number: int) -> Run:
-        run = f"{name}-round-{number}"
+        run = f"{name}-round-{number}{self._suffix}"
         with self._taking_part(name, run) as contestant:
             found = measure.catch_up(contestant, self._servers, run, self._log, self._check)
             contestant.retire()
         verdict = self._log.judge(self._servers.kafka, run, self._check)
+        self._delete(run)
         return Run(name, number, self._options.events, found.seconds, found.cpu_us, found.servers_cpu_us, verdict)
 
     def _latency(self, name: str, orders: Orders) -> Latency:
-        run = f"{name}-latency"
+        run = f"{name}-latency{self._suffix}"
         with self._taking_part(name, run) as contestant:
             load = measure.Load(orders, LATENCY_PER_SECOND, self._options.latency_s)
             found = measure.latency(contestant, self._servers, run, self._log, load, self._check)
             contestant.retire()
+        self._delete(run)
         return found
 
     @contextlib.contextmanager
@@ -154,8 +171,13 @@ class Bench:
             self._contestant = None
             contestant.stop()
 
-    def _roles(self, run: str, *, workers: int) -> Contestant:
-        return Roles(self._site, run, workers=workers, wait=self._wait)
+    def _delete(self, topic: str) -> None:
+        """On brokers that others use nothing is left behind."""
+        if self._options.kafka:
+            kafka.delete(self._servers.kafka, topic)
+
+    def _roles(self, run: str, *, workers: int, settings: Mapping[str, str] = MappingProxyType({})) -> Contestant:
+        return Roles(self._site, run, workers=workers, wait=self._wait, settings=settings)
 
     def _written(self, events: int) -> None:
         self._progress.update(f"written {events:,} of {self._options.events:,} events")
@@ -172,6 +194,11 @@ class Bench:
         self._servers.check()
         if self._contestant is not None:
             self._contestant.check()
+
+
+def exactly_once(workers: int) -> str:
+    """What the figures call it where it delivers exactly once."""
+    return f"exactly-once-{workers}"
 
 
 def sinkworker(workers: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -49,6 +50,14 @@ def create(servers: str, name: str, partitions: int) -> None:
             raise Unavailable(f"Kafka at {servers} made no topic: {exc.args[0].str()}.") from exc
     except TimeoutError as exc:
         raise Unavailable(f"Kafka at {servers} does not answer.") from exc
+
+
+def delete(servers: str, name: str) -> None:
+    """Delete the topic, as far as the brokers let."""
+    admin = AdminClient({"bootstrap.servers": servers}, logger=_LOG)
+    (deleted,) = admin.delete_topics([name]).values()
+    with contextlib.suppress(KafkaException, TimeoutError):
+        deleted.result(TIMEOUT_S)
 
 
 class Counter:

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
+from tests.apache_kafka import running
 from tests.command import Command, command
 from tests.processes import eventually
 
@@ -87,3 +89,25 @@ def test_wrong_options_end_with_2_and_a_sentence(tmp_path: Path, arguments: tupl
         assert running.process.wait(10) == 2
         assert running.said(arguments[0])
         assert not running.said("Traceback")
+
+
+@pytest.mark.long
+def test_what_exactly_once_costs_is_measured_on_brokers_of_one_s_own(tmp_path: Path) -> None:
+    (tmp_path / "kafka").mkdir()
+    with running(tmp_path / "kafka") as kafka:
+        options = ("--workers", "1", "--latency", "0", "--exactly-once", "--kafka", kafka.servers)
+        with bench(tmp_path, *SMALL, *options) as measuring:
+            out, _ = measuring.process.communicate(timeout=120)
+            assert measuring.process.returncode == 0, measuring.log.read_text()
+        left = AdminClient({"bootstrap.servers": kafka.servers}).list_topics(timeout=10).topics
+    found = json.loads(out)
+    assert [run["contestant"] for run in found["runs"]] == ["naive", "tuned", "sinkworker-1", "exactly-once-1"]
+    assert all(run["counted"] for run in found["runs"])
+    assert found["runs"][-1]["duplicates"] == 0
+    assert all(name.startswith("__") for name in left)
+
+
+def test_exactly_once_is_not_measured_on_the_embedded_broker(tmp_path: Path) -> None:
+    with bench(tmp_path, "--exactly-once") as refused:
+        assert refused.process.wait(20) == 2
+        assert "needs --kafka" in refused.log.read_text()
