@@ -73,6 +73,15 @@ class Full(Transient):
     code = "redis-full"
 
 
+class OtherRelease(Transient):
+    """Another release of sinkworker wrote this, in a version of its format that this one does not know.
+
+    It is left as it is, for a process of that release.
+    """
+
+    code = "other-release"
+
+
 class Undeliverable(SinkworkerError):
     """This record can never be delivered as things stand: stop the connector, or dead-letter the record (P5)."""
 

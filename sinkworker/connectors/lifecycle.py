@@ -8,11 +8,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sinkworker.errors import Fatal
+from sinkworker.errors import Fatal, OtherRelease
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision, SettingsId
 
 VERSION = 1
-"""Of the events' data. A later one is refused, never guessed at."""
+"""Of the events' data: the newest that is known. A later one is refused, never guessed at."""
+
+FIRST_VERSION = 1
+"""Every release knows it."""
+
+PREFIX = "$sinkworker-"
+"""What the types of all our events begin with, also of those that a newer release has added."""
 
 
 class EventType(StrEnum):
@@ -56,6 +62,8 @@ class Change:
 
     type: EventType
     data: Mapping[str, Any]
+    version: int = FIRST_VERSION
+    """The oldest that knows all of the data that must not be ignored: releases before it refuse the event."""
 
     def of_settings(self, settings: Mapping[str, str]) -> Change:
         """The same with these settings."""
@@ -63,7 +71,7 @@ class Change:
 
     def recorded(self, now: datetime) -> dict[str, Any]:
         """The data as it is written, JSON values only."""
-        return {"version": VERSION, "time": now.isoformat(), **self.data}
+        return {"version": self.version, "time": now.isoformat(), **self.data}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +178,16 @@ OURS = frozenset(EventType)
 
 
 def apply(connector: Connector | None, fact: Fact) -> Connector | None:
-    """The connector after one more event of ours. One before its creation changes nothing.
+    """The connector after one more event of ours. One before its creation changes nothing, nor does one of a type that
+    a newer release has added, where its version says that it may be ignored.
 
-    Raises Unreadable for an event that a newer release wrote, or that is not as any release writes it.
+    Raises OtherRelease for an event that only a newer release understands, Unreadable for one that none writes.
     """
     version = fact.data.get("version")
-    if version != VERSION:
-        raise Unreadable(
+    if type(version) is not int or version < FIRST_VERSION:
+        raise Unreadable(f"Event {fact.revision} ({fact.type}) is damaged: its version is {version!r}.")
+    if version > VERSION:
+        raise OtherRelease(
             f"Event {fact.revision} ({fact.type}) has version {version}, this release knows {VERSION}.",
             hint="Every process must run the same release of sinkworker, the newest that ever ran here.",
         )

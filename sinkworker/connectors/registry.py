@@ -24,13 +24,16 @@ from sinkworker.connectors.lifecycle import Change, Connector, EventType, Fact, 
 from sinkworker.connectors.settings import Discreet, SinkSettings, parse
 from sinkworker.connectors.vault import Protection, Vault
 from sinkworker.database import Database, StoredEvent, WrongRevision
-from sinkworker.errors import Stale
+from sinkworker.errors import OtherRelease, Stale
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision
 
 log = logging.getLogger(__name__)
 
 REGISTERED = "$sinkworker-registered"
 """Type of the index's events."""
+
+INDEX_VERSION = 1
+"""Of their data. It names an id and nothing else, in every release."""
 
 ATTEMPTS = 20
 """Of a write that others keep getting ahead of. More than that is no contention but a fault."""
@@ -73,7 +76,8 @@ class Registry:
     def get(self, connector_id: str) -> Connector | None:
         """The connector as it is now, also a deleted one; None where none of that id was ever created.
 
-        Raises Unreadable where its stream holds what no release of ours writes, or only a newer one.
+        Raises Unreadable where its stream holds what no release of ours writes, OtherRelease where only a newer one
+        does.
         """
         return self._read(connector_id).connector
 
@@ -88,7 +92,7 @@ class Registry:
                 continue
             try:
                 connector = self.get(entry.connector_id)
-            except Unreadable as exc:
+            except (Unreadable, OtherRelease) as exc:
                 if str(exc) not in self._said:
                     self._said.add(str(exc))
                     log.error("%s The others go on.", exc, extra={"connector": entry.connector_id})
@@ -380,7 +384,7 @@ class Registry:
             entries = self._entries()
             if any(entry.connector_id == connector_id for entry in entries):
                 return
-            data = {"version": lifecycle.VERSION, "time": datetime.now(UTC).isoformat(), "connectorId": connector_id}
+            data = {"version": INDEX_VERSION, "time": datetime.now(UTC).isoformat(), "connectorId": connector_id}
             event = NewEvent(type=REGISTERED, data=orjson.dumps(data))
             try:
                 self._database.append(streams.INDEX, Revision(len(entries) - 1) if entries else None, [event])
@@ -391,17 +395,27 @@ class Registry:
 
 def _folded(connector: Connector | None, event: StoredEvent) -> Connector | None:
     """The connector after one more event of its stream. What others wrote there is passed over."""
-    if event.type not in lifecycle.OURS:
+    if not event.type.startswith(lifecycle.PREFIX):
         return connector
     try:
-        data = orjson.loads(event.data)
-        if not isinstance(data, dict):
-            raise ValueError("it is no JSON object")
-        return lifecycle.apply(connector, Fact(event.type, data, event.revision, event.id))
-    except ValueError as exc:
-        raise Unreadable(f"Event {event.revision} of the stream {event.stream} is damaged: {exc}.") from exc
+        return lifecycle.apply(connector, Fact(event.type, _object(event), event.revision, event.id))
+    except OtherRelease as exc:
+        raise OtherRelease(f"{event.stream}: {exc.message}", hint=exc.hint) from exc
     except Unreadable as exc:
+        if event.type not in lifecycle.OURS:
+            return connector
         raise Unreadable(f"{event.stream}: {exc.message}", hint=exc.hint) from exc
+
+
+def _object(event: StoredEvent) -> dict[str, Any]:
+    """The event's data. Raises Unreadable for what is no JSON object."""
+    try:
+        data = orjson.loads(event.data)
+    except ValueError as exc:
+        raise Unreadable(f"Event {event.revision} ({event.type}) is damaged: {exc}.") from exc
+    if not isinstance(data, dict):
+        raise Unreadable(f"Event {event.revision} ({event.type}) is damaged: it is no JSON object.")
+    return data
 
 
 def _registered_id(event: StoredEvent) -> str:

@@ -9,8 +9,8 @@ import pytest
 
 from sinkworker.connectors import commands, lifecycle
 from sinkworker.connectors.errors import AlreadyExists, FailedPrecondition
-from sinkworker.connectors.lifecycle import Change, Connector, Fact, State
-from sinkworker.errors import Fatal
+from sinkworker.connectors.lifecycle import Change, Connector, Fact, State, Unreadable
+from sinkworker.errors import OtherRelease
 from sinkworker.model import Cursor, LaneNumber, Layout, Position, Revision
 
 SETTINGS = {"instanceTypeName": "kafka-sink", "topic": "loans"}
@@ -183,6 +183,41 @@ def test_a_deleted_connectors_id_starts_a_new_life(history: History) -> None:
 
 
 def test_an_event_of_a_newer_release_is_refused(history: History) -> None:
-    fact = Fact("$sinkworker-renamed", {"version": 99}, Revision(1), "id")
-    with pytest.raises(Fatal, match="version 99"):
+    for type in ("$sinkworker-renamed", "$sinkworker-of-tomorrow"):
+        fact = Fact(type, {"version": lifecycle.VERSION + 1}, Revision(1), "id")
+        with pytest.raises(OtherRelease, match=f"has version {lifecycle.VERSION + 1}"):
+            lifecycle.apply(history.connector, fact)
+
+
+@pytest.mark.parametrize("version", [None, "1", 0, -1, 1.0, True])
+def test_an_event_with_a_version_that_no_release_writes_is_damaged(history: History, version: object) -> None:
+    fact = Fact("$sinkworker-renamed", {"version": version}, Revision(1), "id")
+    with pytest.raises(Unreadable, match="its version is"):
         lifecycle.apply(history.connector, fact)
+
+
+def test_events_of_every_version_up_to_the_known_one_are_read(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = Change(lifecycle.EventType.RENAMED, {"name": "other"}, version=2)
+    with pytest.raises(OtherRelease):
+        history.write(change)
+    monkeypatch.setattr(lifecycle, "VERSION", 3)
+    assert history.write(change).name == "other"
+    assert history.write(Change(lifecycle.EventType.RENAMED, {"name": "first"})).name == "first"
+
+
+def test_an_event_is_written_in_the_oldest_version_that_will_do() -> None:
+    now = datetime.now(UTC)
+    assert Change(lifecycle.EventType.RUNNING, {}).recorded(now)["version"] == 1
+    needs = Change(lifecycle.EventType.CREATED, {}, version=2)
+    assert needs.of_settings(SETTINGS).recorded(now)["version"] == 2
+
+
+def test_an_event_that_a_newer_release_added_and_that_may_be_ignored_is(history: History) -> None:
+    before = history.connector
+    assert before is not None
+    data = {"version": 1, "time": datetime.now(UTC).isoformat()}
+    after = lifecycle.apply(before, Fact("$sinkworker-of-tomorrow", data, Revision(1), "id"))
+    assert after is not None
+    assert (after.state, after.settings, after.revision) == (before.state, before.settings, 1)

@@ -53,6 +53,19 @@ def test_a_damaged_event_of_ours_costs_that_connector_only_and_is_named(
     assert f"$sinkworker/{connector}" in answer.json()["message"]
 
 
+@pytest.mark.parametrize("type", ["$sinkworker-renamed", "$sinkworker-of-tomorrow"])
+def test_an_event_of_a_newer_release_costs_that_connector_only_and_says_so(
+    api: httpx.Client, database: KurrentDBClient, connector: str, type: str
+) -> None:
+    sound = f"{connector}-sound"
+    assert api.post(f"/connectors/{sound}", json={"settings": SETTINGS}).status_code == 200
+    write(database, f"$sinkworker/{connector}", type, b'{"version": 99}')
+    assert listed(api, sound)["state"] == "CONNECTOR_STATE_STOPPED"
+    answer = api.post(f"/connectors/{connector}/start")
+    assert answer.status_code == 503
+    assert "has version 99" in answer.json()["message"]
+
+
 def test_a_checkpoint_that_is_not_ours_has_no_position(
     api: httpx.Client, database: KurrentDBClient, connector: str
 ) -> None:
