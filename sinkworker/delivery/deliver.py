@@ -21,6 +21,7 @@ from sinkworker.errors import (
     Full,
     KafkaUnavailable,
     Misconfigured,
+    OtherRelease,
     SinkworkerError,
     Stale,
     Transient,
@@ -99,7 +100,7 @@ class Outlet(Protocol):
 
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
         """The batch's records as Kafka messages, in order. One that cannot be built is Unfit, or raises Undeliverable
-        where there are no dead letters.
+        where there are no dead letters. Raises OtherRelease for a batch that this release cannot read.
         """
 
     def cursors(self, batch: Batch) -> Iterator[Cursor]:
@@ -193,8 +194,8 @@ class Delivery:
     """One activation of one or several lanes of a connector, from claim to release.
 
     `run` answers what was delivered. It raises Transient when Kafka did not confirm in time, Undeliverable when a
-    record stops the connector (P5), Unavailable when the ledger was lost; in each case the lanes are free again, and
-    nothing is acknowledged that Kafka has not confirmed (P1).
+    record stops the connector (P5), Unavailable when the ledger was lost, OtherRelease when another worker has to go
+    on; in each case the lanes are free again, and nothing is acknowledged that Kafka has not confirmed (P1).
     """
 
     def __init__(
@@ -257,6 +258,9 @@ class Delivery:
                 raise exc.reason from exc
         except (Undeliverable, Misconfigured) as exc:
             self._condemn_any(exc)
+            raise
+        except OtherRelease as exc:
+            self._free_all(FIRST_BACK_OFF_MS, exc)
             raise
         except SinkworkerError as exc:
             self._free_all(self.back_off_ms(), exc)
@@ -483,6 +487,12 @@ class Delivery:
         except (Undeliverable, Misconfigured) as exc:
             self.settle(outlet)
             self.condemn(held, exc)
+            raise
+        except OtherRelease:
+            # P3: what precedes the batch is not to be sent again by the worker that can read it.
+            self._settle(outlet)
+            for each in self._lanes.values():
+                self._acknowledge_confirmed(outlet, each)
             raise
         flight.complete = True
 

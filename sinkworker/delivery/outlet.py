@@ -138,7 +138,7 @@ class KafkaOutlet:
         return [each for each in (producer, aside) if each is not None]
 
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
-        """See `MessageBuilder.messages`. Raises Misconfigured for a payload of another release, too."""
+        """See `MessageBuilder.messages`. Raises OtherRelease for a payload that this one does not know, too."""
         return self._messages(events(batch), layout)
 
     def _messages(self, events: Iterable[Any], layout: Layout) -> Iterator[Outgoing | Unfit]:
@@ -167,7 +167,7 @@ def events(batch: Batch) -> Iterator[Any]:
             yield _ReadResp.FromString(raw).event.event
     except (ValueError, DecodeError) as exc:
         raise Misconfigured(
-            f"A batch cannot be read: {exc}.", hint="Every process must run the same release of sinkworker."
+            f"A batch in Redis is damaged: {exc}.", hint="Start the connector again: its records are then read anew."
         ) from exc
 
 

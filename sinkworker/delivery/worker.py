@@ -22,7 +22,7 @@ from sinkworker.delivery.exact import ExactWork
 from sinkworker.delivery.exact_outlet import ExactKafkaOutlet, Life
 from sinkworker.delivery.outlet import KafkaOutlet, Outlets
 from sinkworker.delivery.window import InFlight
-from sinkworker.errors import SinkworkerError, Stale, Transient, Unavailable, Undeliverable
+from sinkworker.errors import OtherRelease, SinkworkerError, Stale, Transient, Unavailable, Undeliverable
 from sinkworker.exactly_once.marks import Lineage
 from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Activation, Enqueue
@@ -181,6 +181,8 @@ def _of_epoch(said: dict[str, tuple[Epoch, logs.Troubles]], connector: str, epoc
 
 def _what_next(exc: SinkworkerError) -> str:
     match exc:
+        case OtherRelease():
+            return "Its lanes are left to other workers."
         case Transient():
             return "Its lanes are tried again until it works."
         case Stale():

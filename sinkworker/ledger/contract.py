@@ -4,7 +4,9 @@ All shared state between scheduler, workers and coordinator lives here, and ever
 implementations keep this contract: `memory.MemoryLedger` with a dict, `redis_ledger.RedisLedger` with Lua scripts.
 
 Any call may raise `Unavailable`: the store did not answer and the outcome is unknown. `Stale` means that somebody else
-owns what was asked about, or that the store lost data; the call changed nothing.
+owns what was asked about, or that the store lost data; the call changed nothing. `takeover`, `claim` and `watermark`
+raise `OtherRelease` where the store holds what another release wrote in a format of its own; to other calls that is
+`Stale`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sinkworker.errors import Stale
+from sinkworker.errors import OtherRelease, Stale
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, SettingsId
 
 
@@ -21,6 +23,10 @@ class Damaged(Stale):
     """What the store holds of the connector is not as any transition leaves it. A takeover discards it."""
 
     code = "ledger-damaged"
+
+
+class OlderFormat(OtherRelease):
+    """The store holds what an older release left. A takeover discards it."""
 
 
 FIRST_RESEND_MS = 3_000

@@ -5,8 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 
+from sinkworker.errors import OtherRelease
+
 VERSION = 2
-"""First byte of every payload. A worker that meets another version lets go with a clear error."""
+"""First byte of every payload. A worker that meets another version leaves the batch to a worker that knows it."""
 
 _HEAD = struct.Struct("<BI")
 
@@ -18,12 +20,15 @@ def pack(events: Sequence[bytes]) -> bytes:
 
 
 def unpack(payload: bytes) -> Iterator[bytes]:
-    """The events of a payload. Raises ValueError for a payload of another version or a cut one."""
+    """The events of a payload. Raises OtherRelease for a payload of another version, ValueError for a cut one."""
     if len(payload) < _HEAD.size:
         raise ValueError("the batch's payload is cut short")
     version, count = _HEAD.unpack_from(payload)
     if version != VERSION:
-        raise ValueError(f"the batch's payload has format {version}, this worker knows {VERSION}")
+        raise OtherRelease(
+            f"A batch of a scheduler of another release has version {version}, this worker knows {VERSION}.",
+            hint="It waits for a worker of that release.",
+        )
     start = _HEAD.size + 4 * count
     if len(payload) < start:
         raise ValueError("the batch's payload is cut short")

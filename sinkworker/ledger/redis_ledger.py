@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 import redis
 from redis.commands.core import Script
 
-from sinkworker.errors import Misconfigured, Stale
+from sinkworker.errors import Misconfigured, OtherRelease, Stale
 from sinkworker.ledger import contract
 from sinkworker.ledger.contract import (
     Activation,
@@ -18,6 +18,7 @@ from sinkworker.ledger.contract import (
     Closed,
     Damaged,
     Granted,
+    OlderFormat,
     Reaped,
     Survey,
     Taken,
@@ -235,8 +236,9 @@ class RedisLedger:
     @_readable
     def _watermark(self) -> Watermark | None:
         word, *answer = self._ask("watermark")
-        if word != b"OK":
+        if word == b"LOST":
             return None
+        self._check_format(word, answer)
         epoch, generation, cursor, frontier, acked_records, batches, size, held = answer
         return Watermark(
             epoch=Epoch(int(epoch)),
@@ -252,18 +254,26 @@ class RedisLedger:
     # -- how a script is asked
 
     def _call(self, transition: str, *args: str | int | bytes) -> list[Any]:
-        """What follows OK in a transition's answer. Raises Stale for every other word, KeyError for one of garbage."""
+        """What follows OK in a transition's answer. Raises OtherRelease, Stale for every other word."""
         word, *answer = self._ask(transition, *args)
-        if word == b"FORMAT" and answer[0].isdigit():
-            raise Misconfigured(
-                f"The ledger of {self._connector_id} in Redis was written by another release "
-                f"(format {answer[0].decode()}).",
-                hint=f"Run that release, or delete the keys sink:{{{self._connector_id}}}:* in Redis: "
-                "the connector then goes on from its checkpoint.",
-            )
+        self._check_format(word, answer)
         if word != b"OK":
             raise Stale(f"{REFUSALS[word]} ({transition})")
         return answer
+
+    def _check_format(self, word: bytes, answer: Sequence[bytes]) -> None:
+        """Raises OtherRelease for the word FORMAT, ValueError where the ledger's is garbage."""
+        if word != b"FORMAT":
+            return
+        found, known = map(int, answer)
+        what = f"The ledger of {self._connector_id} in Redis has format {found}, this release knows {known}."
+        if found < known:
+            raise OlderFormat(what, hint="A scheduler of this release has to take over.")
+        raise OtherRelease(
+            what,
+            hint="Run the newer release that wrote it, or delete the keys "
+            f"sink:{{{self._connector_id}}}:* in Redis: the connector then goes on from its checkpoint.",
+        )
 
     def _ask(self, transition: str, *args: str | int | bytes) -> list[Any]:
         with translated():

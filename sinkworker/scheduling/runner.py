@@ -11,7 +11,7 @@ from typing import Protocol
 from sinkworker import logs
 from sinkworker.bell import SocketBell
 from sinkworker.connectors.lifecycle import Connector, State
-from sinkworker.errors import RedisUnavailable, Restored, SinkworkerError, Stale, Transient
+from sinkworker.errors import OtherRelease, RedisUnavailable, Restored, SinkworkerError, Stale, Transient
 from sinkworker.metrics.series import ERRORS, FAULTS
 from sinkworker.model import Revision
 from sinkworker.scheduling.tenure import ActiveTenure, Condemned, Means, finish_stop
@@ -84,6 +84,8 @@ class Runner(threading.Thread):
                     self._say(exc)
                     steady = time.monotonic() - began > STEADY_S
                     pause_s = FIRST_PAUSE_S if steady else min(pause_s * 2, LONGEST_PAUSE_S)
+                    if isinstance(exc, OtherRelease):
+                        self._lease.release()  # a scheduler of that release may be standing by
                 self._told_to_stop.wait(pause_s)
         finally:
             if not isinstance(ended_by, RedisUnavailable):  # else it runs out, and nobody waits for Redis once more

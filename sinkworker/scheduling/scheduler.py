@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Collection
 
 from sinkworker import logs, process
 from sinkworker.config import Config
@@ -15,7 +16,7 @@ from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.connectors.vault import Protection
 from sinkworker.database import Database
-from sinkworker.errors import SinkworkerError
+from sinkworker.errors import OtherRelease, SinkworkerError
 from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Enqueue
 from sinkworker.ledger.redis_ledger import RedisLedger
@@ -104,6 +105,7 @@ class Scheduler:
         self._keep_leases()
         for connector in connectors:
             self._attend(connector)
+        self._leave_to_newer({connector.id for connector in connectors})
         self._looked = True
 
     def _keep_leases(self) -> None:
@@ -139,6 +141,20 @@ class Scheduler:
             # It failed under another scheduler. A scheduler that starts tries it once more (contract §1.8).
             self._given_up[connector.id] = connector.activation
         return self._given_up.get(connector.id, Revision(-1)) != connector.activation
+
+    def _leave_to_newer(self, readable: Collection[str]) -> None:
+        """End in order what only a newer release understands by now: a scheduler of that release goes on."""
+        for connector_id, runner in list(self._runners.items()):
+            if connector_id in readable:
+                continue
+            try:
+                self._registry.get(connector_id)
+            except OtherRelease:
+                runner.stop()
+                if not runner.is_alive():
+                    del self._runners[connector_id]
+            except SinkworkerError:
+                pass  # said by whoever listed them
 
     def _runner(self, connector: Connector) -> Runner:
         config = self._config

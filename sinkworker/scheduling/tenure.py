@@ -27,7 +27,7 @@ from sinkworker.exactly_once import marks
 from sinkworker.exactly_once.guard import Guard
 from sinkworker.exactly_once.marks import Lineage
 from sinkworker.exactly_once.transactions import TransactionalKafka
-from sinkworker.ledger.contract import Activation, Batch, Closed, Enqueue, Ledger, Survey, Taken, Tenure
+from sinkworker.ledger.contract import Activation, Batch, Closed, Enqueue, Ledger, OlderFormat, Survey, Taken, Tenure
 from sinkworker.metrics.series import AVOIDED, CONSUMED, TAKEOVERS
 from sinkworker.metrics.tally import Tally
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Position, Record
@@ -124,7 +124,7 @@ class ActiveTenure:
         logs.heed(self._id, self._settings.logging_enabled)
         self._filter = server_filter(self._settings.filter)
         self._opening = self._opening_of(connector)
-        self._means.ledger.watermark()
+        check_release(self._means.ledger)
 
     def take_over(self) -> None:
         """Begin the epoch. Raises Stale where the connector has changed since `prepare`, and what the registry does."""
@@ -590,6 +590,12 @@ class ActiveTenure:
             self._bell.wait(DRAIN_POLL_S)
 
 
+def check_release(ledger: Ledger) -> None:
+    """Raises OtherRelease where a newer release's scheduler has left the ledger in a format of its own."""
+    with contextlib.suppress(OlderFormat):
+        ledger.watermark()
+
+
 def settle(means: Means, connector: Connector, epoch: Epoch, closed: Closed, settings: SinkSettings) -> None:
     """Make durable how an epoch ended: the checkpoint, then the progress of lanes that are ahead of it (R9)."""
     assert connector.generation is not None
@@ -605,8 +611,9 @@ def settle(means: Means, connector: Connector, epoch: Epoch, closed: Closed, set
 def finish_stop(means: Means, connector_id: str) -> None:
     """Complete a stop that nobody completed: the scheduler that ran the connector is gone.
 
-    Raises Stale and Unavailable as `ActiveTenure.end`.
+    Raises Stale and Unavailable as `ActiveTenure.end`, and OtherRelease where only a newer release can.
     """
+    check_release(means.ledger)
     before = means.registry.get(connector_id)
     connector = means.registry.take_over(connector_id, means.instance)  # R4: only then may the old epoch be ended
     if before is not None and before.generation is not None:

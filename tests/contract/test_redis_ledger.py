@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from sinkworker.errors import Full, Misconfigured, Stale, Unavailable
-from sinkworker.ledger.contract import Claim, Survey
+from sinkworker.errors import Full, Misconfigured, OtherRelease, Stale, Unavailable
+from sinkworker.ledger.contract import Claim, OlderFormat, Reaped, Survey
 from sinkworker.ledger.redis_ledger import KEYS, REFUSALS, TRANSITIONS, RedisLedger
 from sinkworker.ledger.scripts import script
 from sinkworker.model import Cursor, Epoch, LaneNumber
@@ -245,12 +245,46 @@ def test_few_rights_are_enough(own_server: RedisServer) -> None:
             work(RedisLedger(limited, "c", LEASE_MS))
 
 
-def test_a_ledger_of_another_release_is_refused(redis_world: RedisWorld) -> None:
-    work(redis_world.redis_ledger)
-    redis_world.client.hset(redis_world.redis_ledger.keys["state"], "format", "2")
-    assert redis_world.ledger.watermark() is None
-    with pytest.raises(Misconfigured, match="format 2"):
-        redis_world.ledger.takeover(tenure(2), cursor(0), {})
+def test_a_ledger_of_a_newer_release_is_left_to_it(redis_world: RedisWorld) -> None:
+    ledger, client = redis_world.redis_ledger, redis_world.client
+    survey, claim = work(ledger)
+    client.hset(ledger.keys["state"], "format", "2")
+    before = {key: client.dump(key) for key in ledger.keys.values()}
+    for refused in (
+        ledger.watermark,
+        lambda: ledger.takeover(tenure(2), cursor(0), {}),
+        lambda: ledger.claim(EPOCH, survey.activations[0], "another"),
+    ):
+        with pytest.raises(OtherRelease, match="has format 2, this release knows 1"):
+            refused()
+    for stale in (
+        lambda: ledger.dispatch(EPOCH, survey.counter, cursor(9), [batch(1, 3, 9)]),
+        lambda: ledger.ack(claim, 2),
+        lambda: ledger.next(claim, 0, 1),
+        lambda: ledger.release(claim),
+        lambda: ledger.fail(claim, 0),
+        lambda: ledger.condemn(claim, "{}"),
+        lambda: ledger.quiesce(EPOCH),
+        lambda: ledger.close(EPOCH),
+    ):
+        with pytest.raises(Stale):
+            stale()
+    assert ledger.reap() == Reaped()
+    assert {key: client.dump(key) for key in ledger.keys.values()} == before
+
+
+def test_a_takeover_discards_the_ledger_of_an_older_release(redis_world: RedisWorld) -> None:
+    ledger = redis_world.redis_ledger
+    survey, _ = work(ledger)
+    redis_world.client.hset(ledger.keys["state"], "format", "0")
+    with pytest.raises(OlderFormat, match="has format 0"):
+        ledger.watermark()
+    with pytest.raises(OlderFormat):
+        ledger.claim(EPOCH, survey.activations[0], "another")
+    assert ledger.takeover(tenure(2), cursor(0), {}).progress == {}
+    found = ledger.watermark()
+    assert found is not None
+    assert (found.epoch, found.cursor, found.in_flight_batches) == (2, cursor(0), 0)
 
 
 # -- many at once

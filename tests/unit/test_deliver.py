@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError
 from sinkworker.delivery import deliver
 from sinkworker.delivery.deliver import Bounds, Delivery
 from sinkworker.delivery.window import InFlight
-from sinkworker.errors import Misconfigured, SinkworkerError, Transient, Unavailable, Undeliverable
+from sinkworker.errors import Misconfigured, OtherRelease, SinkworkerError, Transient, Unavailable, Undeliverable
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Survey
 from sinkworker.ledger.memory import MemoryLedger
 from sinkworker.model import Cursor, Epoch, LaneNumber, Layout, Position, Revision
@@ -139,6 +139,8 @@ class Outlet:
         """Topics that need another producer, once they are met."""
         self.missing_topics: set[str] = set()
         self.unbuildable: set[str] = set()
+        self.foreign: set[str] = set()
+        """First records of batches that only another release can read."""
         self.gone = False
         self.vanished = False
         self.dead_letters: Aside | None = None
@@ -181,6 +183,8 @@ class Outlet:
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
         position = int(batch.last.commit)
         for record_id in batch.payload.decode().split(","):
+            if record_id in self.foreign:
+                raise OtherRelease("A batch has another version.")
             if record_id in self.unbuildable:
                 reason = Undeliverable(f"record {record_id} cannot be built")
                 if self.dead_letters is None:
@@ -508,6 +512,26 @@ def test_a_record_that_cannot_be_built_stops_the_connector_after_what_precedes_i
     assert world.broker.taken == ["a", "b"]
     assert world.left == {0: 1}
     assert world.ledger.state.failure
+
+
+def test_a_batch_of_another_release_is_left_to_another_worker_and_nothing_before_it_is_sent_again() -> None:
+    world = World(lane0=["x", "y"], lane1=["a", "b,c", "new", "d"])
+    world.outlet.foreign.add("new")
+    world.broker.delay_s = 0.02  # so that several batches are in flight when it is met
+    with pytest.raises(OtherRelease):
+        world.activate()
+    assert sorted(world.broker.taken) == ["a", "b", "c", "x", "y"]
+    assert world.left == {1: 2}
+    assert world.held == 0
+    assert "other-release" in str(world.ledger.state.trouble)
+    assert not world.ledger.state.failure
+
+    world.outlet.foreign.clear()  # the worker of that release
+    world.now_ms += deliver.FIRST_BACK_OFF_MS
+    world.activate(again=world.ledger.reap().activations)
+    assert [each for each in world.broker.taken if each not in "xy"] == ["a", "b", "c", "new", "d"]
+    assert world.left == {}
+    assert world.ledger.state.trouble is None
 
 
 def test_a_refused_record_is_put_aside_and_delivery_goes_on_behind_it() -> None:

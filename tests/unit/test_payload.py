@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sinkworker.errors import OtherRelease
 from sinkworker.ledger.payload import pack, unpack
 
 
@@ -23,5 +24,5 @@ def test_a_cut_payload_is_refused(events: list[bytes], data: st.DataObject) -> N
 
 
 def test_a_payload_of_another_release_is_refused() -> None:
-    with pytest.raises(ValueError, match="format 9"):
+    with pytest.raises(OtherRelease, match="has version 9"):
         list(unpack(b"\x09" + pack([b"x"])[1:]))

@@ -10,6 +10,8 @@
 --
 -- batch_total and progress_total are what HLEN of the other keys must be: an evicted key is not an empty one (R1).
 -- Every answer is an array that begins with one word: OK, or why not. Nothing is written unless the answer is OK.
+--
+-- Releases with other scripts may work on one ledger at once, as long as its format is the same: see CONTRIBUTING.md.
 
 local STATE, LANES, BATCHES, PAYLOADS, PROGRESS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local FORMAT = '1'
@@ -30,6 +32,12 @@ local function read_state()
     progress_total = tonumber(value[11]), acked_records = tonumber(value[12]), failure = value[13],
     quiesced = value[14] == '1', closed = value[15] == '1', trouble = value[16] or '',
   }
+end
+
+-- The answer where there is no state: of another release's format, or the word for none at all.
+local function without_state(word)
+  local found = redis.call('HGET', STATE, 'format')
+  return found and found ~= FORMAT and {'FORMAT', found, FORMAT} or {word}
 end
 
 local function unpack_lane(packed)

@@ -1,9 +1,10 @@
 -- claim: hand a lane to a worker. The same token again is a lost reply, and is granted again.
 -- KEYS: see _shared.lua
 -- ARGV[1] epoch   ARGV[2] lane   ARGV[3] activation   ARGV[4] token   ARGV[5] lease in ms
--- Answers OK generation layout settings | EPOCH | CLOSED | ACTIVATION
+-- Answers OK generation layout settings | EPOCH | CLOSED | ACTIVATION | FORMAT of-the-ledger of-this-release
 local state = read_state()
-if not state or state.epoch ~= ARGV[1] then return {'EPOCH'} end
+if not state then return without_state('EPOCH') end
+if state.epoch ~= ARGV[1] then return {'EPOCH'} end
 if state.closed then return {'CLOSED'} end
 local lane = read_lane(ARGV[2])
 if not lane or lane.activation ~= tonumber(ARGV[3]) or (lane.token ~= '' and lane.token ~= ARGV[4])

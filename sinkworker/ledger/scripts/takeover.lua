@@ -3,10 +3,11 @@
 -- ARGV[1] epoch   ARGV[2] generation   ARGV[3] layout   ARGV[4] number of lanes   ARGV[5] settings
 -- ARGV[6] 1: epochs of another generation do not count   ARGV[7] checkpoint
 -- ARGV[8…] lane, cursor, … of the progress stored in KurrentDB
--- Answers OK lane cursor …  (the progress that holds) | EPOCH (not newer than the ledger's) | FORMAT of-the-ledger
-local found = redis.call('HGET', STATE, 'format')
-if found and found ~= FORMAT then return {'FORMAT', found} end
+-- Answers OK lane cursor …  (the progress that holds) | EPOCH (not newer than the ledger's)
+-- | FORMAT of-the-ledger of-this-release (only of a newer release: what an older one left is discarded)
 local old = read_state()
+local found = redis.call('HGET', STATE, 'format')
+if found and tonumber(found) > tonumber(FORMAT) then return {'FORMAT', found, FORMAT} end
 local discards = old and ARGV[6] == '1' and old.generation ~= ARGV[2]
 if old and tonumber(ARGV[1]) <= tonumber(old.epoch) and not discards then return {'EPOCH'} end
 
