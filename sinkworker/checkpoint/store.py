@@ -11,7 +11,11 @@ from kurrentdbclient import NewEvent
 
 from sinkworker.connectors import streams
 from sinkworker.database import Database, StoredEvent, WrongRevision
+from sinkworker.errors import OtherRelease
 from sinkworker.model import Cursor, Epoch, Generation, Revision
+
+VERSION = 1
+"""Of what a checkpoint says beyond the documented shape. The first releases did not write it."""
 
 NO_REVISION = -1
 """What a checkpoint says where the log's position is no record's. Readers expect a number."""
@@ -41,7 +45,7 @@ class CheckpointStore:
         self._stream_id = stream_id
 
     def load(self) -> Checkpoint:
-        """The newest checkpoint of this generation. Raises what `Database` raises."""
+        """The newest checkpoint of this generation. Raises what `Database` raises, and OtherRelease."""
         revision: Revision | None = None
         cursor = self._start
         for event in self._database.read_stream(self._stream):
@@ -75,7 +79,7 @@ class CheckpointStore:
             "streamRevision": str(NO_REVISION if cursor.revision is None else cursor.revision),
             "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         }
-        ours = {"generation": self._generation, "epoch": epoch, "cursor": cursor.encode()}
+        ours = {"version": VERSION, "generation": self._generation, "epoch": epoch, "cursor": cursor.encode()}
         return NewEvent(
             type=streams.CHECKPOINT_TYPE,
             data=orjson.dumps(documented),
@@ -84,11 +88,19 @@ class CheckpointStore:
         )
 
     def _cursor_of(self, event: StoredEvent) -> Cursor | None:
-        """The event's cursor if it is a checkpoint of this generation."""
+        """The event's cursor if it is a checkpoint of this generation. Raises OtherRelease."""
         if event.type != streams.CHECKPOINT_TYPE:
             return None
         try:
             ours = orjson.loads(event.metadata)["sinkworker"]
-            return Cursor.decode(ours["cursor"]) if ours["generation"] == self._generation else None
+            if ours["generation"] != self._generation:
+                return None
+            if ours.get("version", VERSION) > VERSION:
+                raise OtherRelease(
+                    f"Checkpoint {event.revision} of {self._connector_id} has version {ours['version']}, this release "
+                    f"knows {VERSION}.",
+                    hint="Every process must run the same release of sinkworker, the newest that ever ran here.",
+                )
+            return Cursor.decode(ours["cursor"])
         except (ValueError, KeyError, TypeError):
             return None  # written by something else: it says nothing about this generation

@@ -21,13 +21,14 @@ from sinkworker.connectors.errors import InvalidSettings, SecretsUnprotected, Se
 from sinkworker.connectors.protection import DataKey, Undecipherable, WrappedKey
 from sinkworker.connectors.settings import PASSWORD_KEY, Discreet, is_sensitive
 from sinkworker.database import Database, WrongRevision
+from sinkworker.errors import OtherRelease
 
 KEY = "$sinkworker-data-key"
 DESTROYED = "$sinkworker-data-key-destroyed"
 """Types of a key stream's events."""
 
 VERSION = 1
-"""Of the events' data."""
+"""Of the events' data. A later one is refused. What it is the key of is in events of a later version then, too."""
 
 MASK = "*****"
 """What reads show instead of a sensitive value where they are to hide it; given back, it keeps the stored one."""
@@ -93,7 +94,7 @@ class Vault:
     def opened(self, connector_id: str, settings: Mapping[str, str]) -> Discreet[str]:
         """Stored settings with their sensitive values in plain text; one that is no ciphertext is taken as it is.
 
-        Raises SecretsUnreadable, with the reason.
+        Raises SecretsUnreadable, with the reason, or OtherRelease.
         """
         opened = Discreet(settings)
         for name, key in _sensitive(settings).items():
@@ -114,7 +115,7 @@ class Vault:
             return Discreet({**settings, **masked})
         try:
             return Discreet(settings) if self._protection.token is None else self.opened(connector_id, settings)
-        except SecretsUnreadable:
+        except (SecretsUnreadable, OtherRelease):
             return Discreet(settings)
 
     def destroy(self, connector_id: str, key_ids: Iterable[str]) -> None:
@@ -162,6 +163,12 @@ class Vault:
             )
         try:
             data = orjson.loads(event.data)
+            if data["version"] > VERSION:
+                raise OtherRelease(
+                    f"The data key of connector {connector_id} has version {data['version']}, this release knows "
+                    f"{VERSION}.",
+                    hint="Every process must run the same release of sinkworker, the newest that ever ran here.",
+                )
             wrapped = WrappedKey(id, b64decode(data["salt"]), b64decode(data["key"]))
         except (KeyError, ValueError, TypeError) as exc:
             raise SecretsUnreadable(

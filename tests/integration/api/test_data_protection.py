@@ -15,6 +15,7 @@ from sinkworker.connectors.errors import SecretsUnreadable
 from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.vault import Protection
 from sinkworker.database import Database
+from sinkworker.errors import OtherRelease
 from tests.integration.api.conftest import served
 from tests.integration.api.test_api import SETTINGS, assert_error, create, listed, settings_of, violations
 from tests.integration.kurrentdb.standin import StandIn
@@ -190,6 +191,22 @@ def test_another_token_is_said_to_be_one_until_the_password_is_given_again(
     of_another_token.put(f"/connectors/{connector_id}", json={KEY: "again"})
     protected.post(f"/connectors/{connector_id}/stop")
     assert settings_of(of_another_token, connector_id)[SHOWN_KEY] == "again"
+
+
+def test_a_data_key_of_a_newer_release_is_left_to_it(
+    protected: httpx.Client, database: Database, connector_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(protected, connector_id)
+    with monkeypatch.context() as newer:
+        newer.setattr(vault, "VERSION", 2)
+        Registry(database, Protection(TOKEN)).reconfigure(connector_id, SASL)
+    protected.post(f"/connectors/{connector_id}/start")
+    with pytest.raises(OtherRelease, match="has version 2, this release knows 1"):
+        password_of(database, connector_id)
+    encrypted = stored(database, connector_id)[KEY]
+    assert settings_of(protected, connector_id)[SHOWN_KEY] == encrypted
+    assert_error(protected.put(f"/connectors/{connector_id}", json={KEY: "another"}), 503, 14)
+    assert stored(database, connector_id)[KEY] == encrypted
 
 
 def test_a_ciphertext_of_another_connector_is_a_password_like_any_other(
