@@ -24,6 +24,9 @@ from sinkworker.local import addresses
 from tasks import noise, transport
 
 QUEUE = "sinkworker"
+"""Goes with the format of ledger, batches and tasks: another one has another queue, so that no worker is sent what it
+cannot read."""
+
 DEFAULT_NODE = "celery@"
 STOP_S = 1.5
 """What stopping may take beyond the drain."""

@@ -1,0 +1,41 @@
+"""Other releases of sinkworker than this one, as folders that a role's PYTHONPATH may name."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from tests.processes import HOME
+
+PREVIOUS = "6303dc8a"
+"""The commit of the previous release: whoever changes a format finds out here what that does to an upgrade."""
+
+PACKAGES = ("sinkworker", "tasks")
+
+
+def previous(folder: Path) -> Path:
+    """The previous release. Skips the test where the repository's history does not reach back to it."""
+    archived = subprocess.run(["git", "-C", HOME, "archive", PREVIOUS, *PACKAGES], capture_output=True, check=False)
+    if archived.returncode:
+        pytest.skip(f"the previous release cannot be had: {archived.stderr.decode().strip()}")
+    home = folder / "previous"
+    with tarfile.open(fileobj=BytesIO(archived.stdout)) as archive:
+        archive.extractall(home, filter="data")
+    return home
+
+
+def next_one(folder: Path, *changes: tuple[str, str, str]) -> Path:
+    """This release, but for some lines: of each a module, how it reads there and how it reads in the next release."""
+    home = folder / "next"
+    for package in PACKAGES:
+        shutil.copytree(HOME / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for module, line, becomes in changes:
+        text = (home / module).read_text()
+        assert text.count(f"\n{line}\n") == 1, f"{module} has no line {line!r} of its own"
+        (home / module).write_text(text.replace(f"\n{line}\n", f"\n{becomes}\n"))
+    return home
