@@ -13,6 +13,8 @@ from pathlib import Path
 
 import redis
 
+from tests.processes import HOME
+
 START_TIMEOUT_S = 10
 
 
@@ -31,6 +33,12 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def least_rights(password: str) -> list[str]:
+    """The rules of the user that the README names."""
+    _, _, rest = (HOME / "README.md").read_text().partition("ACL SETUSER sinkworker ")
+    return rest.partition("```")[0].replace("\\\n", " ").replace(">PASSWORD", f">{password}").split()
 
 
 class RedisServer:

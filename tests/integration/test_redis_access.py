@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from sinkworker.config import Secret
+from sinkworker.ledger import redis_client
+from sinkworker.ledger.redis_client import Lease
 from sinkworker.local.part import free_port
-from tests.processes import HOME, eventually
-from tests.redis_server import RedisServer
+from tests.processes import eventually
+from tests.redis_server import RedisServer, least_rights
 from tests.system import Role, System
 from tests.tls import Authority, TlsProxy
 
@@ -20,7 +23,6 @@ pytestmark = pytest.mark.long
 
 PASSWORD = "the-password-of-redis#1"
 WRONG = "another-password-of-redis"
-LEAST_RIGHTS = "ACL SETUSER sinkworker "
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +39,8 @@ def authority(folder: Path) -> Authority:
 def server(folder: Path) -> Iterator[RedisServer]:
     """A Redis that knows the user of the README, by the very command that stands there."""
     running = RedisServer(folder)
-    _, _, rest = (HOME / "README.md").read_text().partition(LEAST_RIGHTS)
-    rule = rest.partition("```")[0].replace("\\\n", " ").replace(">PASSWORD", f">{PASSWORD}")
     with running.client() as client:
-        client.execute_command("ACL", "SETUSER", "sinkworker", *rule.split())
+        client.execute_command("ACL", "SETUSER", "sinkworker", *least_rights(PASSWORD))
     yield running
     running.kill()
 
@@ -66,6 +66,16 @@ def refusals(server: RedisServer) -> list[Any]:
     """What Redis has refused its users."""
     with server.client() as client:
         return list(client.acl_log())
+
+
+def test_a_scheduler_stands_by_with_the_least_rights(server: RedisServer) -> None:
+    access = redis_client.connect(Secret(f"redis://sinkworker:{PASSWORD.replace('#', '%23')}@127.0.0.1:{server.port}"))
+    first, second = Lease(access, "loans-sink", 8.0), Lease(access, "loans-sink", 8.0)
+    assert (first.acquire(), second.acquire()) == (True, False)
+    first.release()
+    assert second.acquire()
+    second.release()
+    access.close()
 
 
 def test_every_process_works_with_the_least_rights(system: System, server: RedisServer) -> None:
