@@ -84,9 +84,15 @@ def _uri(*schemes: str) -> Callable[[str], Secret]:
 
 
 def _redis_url(value: str) -> Secret:
-    url = _uri("redis", "rediss", "sentinel", "sentinels")(value)
+    url = _uri("redis", "rediss", "sentinel", "sentinels", *redis_address.CLUSTER)(value)
     redis_address.parse(value)
     return url
+
+
+def _broker_url(value: str) -> Secret:
+    if redis_address.parse(_redis_url(value).reveal()).is_cluster:
+        raise ValueError("must name no cluster: Celery cannot use one")
+    return Secret(value)
 
 
 def _int(low: int, high: int) -> Callable[[str], int]:
@@ -185,6 +191,7 @@ class Config:
     kurrentdb_uri: Secret | None = None
     redis_url: Secret | None = None
     kafka_bootstrap_servers: str | None = None
+    broker_url: Secret | None = None
     api_host: str = "127.0.0.1"
     api_port: int = 8113
     api_url: Secret | None = None
@@ -243,10 +250,15 @@ SETTINGS: dict[str, Setting] = {
         "connection string of the database, as its clients take it",
     ),
     "redis_url": Setting(
-        "REDIS_URL", _redis_url, "the ledger and the task queue: redis://HOST:PORT/DB; rediss:// for TLS, sentinel://"
+        "REDIS_URL",
+        _redis_url,
+        "ledger and task queue: redis://HOST:PORT/DB; rediss:// for TLS, sentinel://, redis+cluster://",
     ),
     "kafka_bootstrap_servers": Setting(
         "KAFKA_BOOTSTRAP_SERVERS", _servers, "brokers of every connector that names no `bootstrapServers` of its own"
+    ),
+    "broker_url": Setting(
+        "SINKWORKER_BROKER_URL", _broker_url, "the task queue's Redis, if another than the ledger's; spelled as that is"
     ),
     "api_host": Setting("SINKWORKER_API_HOST", _text, "address the HTTP API listens on"),
     "api_port": Setting("SINKWORKER_API_PORT", _int(1, 65535), "port the HTTP API listens on"),
@@ -348,6 +360,9 @@ def _contradictions(config: Config) -> list[str]:
         problems.append(
             "SINKWORKER_API_USER needs SINKWORKER_API_PASSWORD or SINKWORKER_API_PASSWORD_FILE, and they need it"
         )
+    cluster = config.redis_url is not None and redis_address.parse(config.redis_url.reveal()).is_cluster
+    if cluster and config.broker_url is None:
+        problems.append("REDIS_URL names a cluster, so SINKWORKER_BROKER_URL must name a Redis for the task queue")
     if (config.api_certificate is None) != (config.api_key is None):
         problems.append("SINKWORKER_API_CERTIFICATE and SINKWORKER_API_KEY need each other")
     return problems

@@ -1,4 +1,4 @@
-"""What `REDIS_URL` means, in one spelling for the ledger's client, Celery and Flower. Pure, but for a look at files."""
+"""What a Redis URL means, in one spelling for the ledger's client, Celery and Flower. Pure, but for a look at files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ SENTINEL_PORT = 26379
 
 FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 TLS = (*FILES, "ssl_cert_reqs", "ssl_check_hostname")
+CLUSTER = ("redis+cluster", "rediss+cluster")
+"""The schemes of a Redis Cluster."""
+
 SENTINEL = ("master_name", "sentinel_username", "sentinel_password")
 """The parameters of the query, spelled as Celery and redis-py spell them."""
 
@@ -24,7 +27,9 @@ class RedisAddress:
     """Where Redis is and how to come in."""
 
     servers: tuple[tuple[str, int], ...]
-    """Host and port: of Redis itself, or of the sentinels that know the master `master_name`."""
+    """Host and port: of Redis itself, of some nodes of a cluster, or of the sentinels that know the master
+    `master_name`.
+    """
     database: int
     username: str | None
     password: str | None = field(repr=False)
@@ -33,6 +38,7 @@ class RedisAddress:
     master_name: str | None = None
     sentinel_access: Mapping[str, str] = field(default_factory=dict, repr=False)
     """User and password of the sentinels, where they ask for any."""
+    is_cluster: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -46,7 +52,10 @@ class RedisAddress:
 
     @property
     def url(self) -> str:
-        """Scheme, access, first server and database: what Celery and Flower take as a URL. Shows the password."""
+        """Scheme, access, first server and database: what Celery and Flower take as a URL. Shows the password.
+
+        Not of a cluster, which neither can use.
+        """
         scheme = "sentinel" if self.master_name else "redis" if self.tls is None else "rediss"
         access = ""
         if self.password is not None:
@@ -63,20 +72,26 @@ def parse(text: str) -> RedisAddress:
     """The address that a URL names. Raises ValueError, whose text quotes nothing of the URL.
 
     `redis://USER:PASSWORD@HOST:PORT/DB`, or `rediss://` for TLS; `sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/DB` with
-    `?master_name=NAME`, or `sentinels://` for TLS to sentinels and Redis alike. The servers' form is the caller's to
-    have checked.
+    `?master_name=NAME`, or `sentinels://` for TLS to sentinels and Redis alike; `redis+cluster://USER:PASSWORD@HOST:PORT,
+    HOST:PORT`, or `rediss+cluster://`. The servers' form is the caller's to have checked.
     """
     url = urlsplit(text)
     is_sentinel = url.scheme in ("sentinel", "sentinels")
+    is_cluster = url.scheme in CLUSTER
+    if is_cluster and url.path not in ("", "/", "/0"):
+        raise ValueError("must name no database: a cluster has only 0")
     if not re.fullmatch(r"/?\d*", url.path):
         raise ValueError("must end in the number of a database, as in redis://HOST:PORT/0")
-    is_encrypted = url.scheme in ("rediss", "sentinels")
+    is_encrypted = url.scheme in ("rediss", "sentinels", "rediss+cluster")
     given = _parameters(url.query, (*(TLS if is_encrypted else ()), *(SENTINEL if is_sentinel else ())))
     access, _, servers = url.netloc.rpartition("@")
     if url.fragment:  # a password with a number sign ends the URL for every client
         raise ValueError("must have `#` in a password written as %23")
-    if not is_sentinel and "," in servers:
-        raise ValueError("must name one server; several are sentinels, as in sentinel://HOST,HOST/0?master_name=NAME")
+    if not (is_sentinel or is_cluster) and "," in servers:
+        raise ValueError(
+            "must name one server; several are sentinels, as in sentinel://HOST,HOST/0?master_name=NAME, or a cluster, "
+            "as in redis+cluster://HOST,HOST"
+        )
     if is_sentinel and not given.get("master_name"):
         raise ValueError("must name the master that the sentinels watch, as in sentinel://HOST/0?master_name=NAME")
     username, _, password = access.partition(":")
@@ -91,6 +106,7 @@ def parse(text: str) -> RedisAddress:
         sentinel_access={
             name.removeprefix("sentinel_"): given[name] for name in SENTINEL if name in given and name != "master_name"
         },
+        is_cluster=is_cluster,
     )
 
 

@@ -51,10 +51,11 @@ def stopping() -> bool:
 
 def _settings() -> dict[str, Any]:
     """Celery's configuration, made when it is first asked for, so that importing this module does nothing."""
-    redis_url = _configured().redis_url
-    assert redis_url is not None
+    configured = _configured()
+    broker_url = configured.broker_url or configured.redis_url
+    assert broker_url is not None
     return {
-        **transport.settings(redis_address.parse(redis_url.reveal())),
+        **transport.settings(redis_address.parse(broker_url.reveal())),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "task_default_queue": QUEUE,

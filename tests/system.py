@@ -169,8 +169,10 @@ class System:
         self.registry = Registry(self.database, Protection.of(load(environ)))
         self.client = KurrentDBClient(self.addresses["KURRENTDB_URI"])
         url = self.addresses["REDIS_URL"]
-        # redis-py's own client waits longer and tries again; it knows no URL of sentinels.
-        self.redis = redis.Redis.from_url(url) if url.startswith("redis") else redis_client.connect(Secret(url))
+        # redis-py's own client waits longer and tries again; it knows no URL of sentinels or of a cluster.
+        self.redis = (
+            redis.Redis.from_url(url) if url.startswith(("redis:", "rediss:")) else redis_client.connect(Secret(url))
+        )
         self.admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
         for worker in self.workers:
             eventually(worker.ready, within_s=30)

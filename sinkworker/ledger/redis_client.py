@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.commands.core import Script
 from redis.exceptions import LockError
+from redis.lock import Lock
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -26,6 +29,8 @@ ANSWER_TIMEOUT_S = 5.0
 LISTEN_S = 0.5
 RECONNECT_S = 0.5
 
+KEEPS_ALL = "noeviction"
+
 WAKE_PATTERN = "sink:*:wake"
 CHANGED_CHANNEL = "sinkworker:changed"
 
@@ -33,8 +38,8 @@ CHANGED_CHANNEL = "sinkworker:changed"
 def connect(url: Secret) -> redis.Redis:
     """A client for ledgers: binary answers, bounded waits, no hidden repetition of a call. Connects when first used.
 
-    Behind sentinels each new connection is made to whoever is the master then. Raises Misconfigured for a URL that is
-    none.
+    Behind sentinels each new connection is made to whoever is the master then; in a cluster each call goes to the
+    master of its keys. Raises Misconfigured for a URL that is none.
     """
     try:
         address = redis_address.parse(url.reveal())
@@ -47,6 +52,8 @@ def connect(url: Secret) -> redis.Redis:
         "retry": Retry(NoBackoff(), 0),
     }
     options = {**address.options, **bounds, "health_check_interval": 30}
+    if address.is_cluster:
+        return cast(redis.Redis, Cluster(address.servers, options))
     if address.master_name is None:
         ((host, port),) = address.servers
         return redis.Redis(host=host, port=port, **options)
@@ -54,6 +61,55 @@ def connect(url: Secret) -> redis.Redis:
     sentinel = Sentinel(address.servers, sentinel_kwargs=access, **options)  # type: ignore[no-untyped-call]
     client: redis.Redis = sentinel.master_for(address.master_name)  # type: ignore[no-untyped-call]
     return client
+
+
+class Cluster:
+    """A Redis Cluster, for whoever knows `redis.Redis`: redis-py's own client, but made when it is first used.
+
+    Made at once it would raise where no node answers, and roles begin before their servers do.
+    """
+
+    def __init__(self, nodes: Sequence[tuple[str, int]], options: Mapping[str, Any]) -> None:
+        self._nodes = nodes
+        self._options = {name: value for name, value in options.items() if name != "db"}
+        self._making = threading.Lock()
+        self._made: RedisCluster | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is redis-py's. Raises RedisClusterException where no node answers."""
+        with self._making:
+            if self._made is None:
+                nodes = [ClusterNode(host, port) for host, port in self._nodes]  # type: ignore[no-untyped-call]
+                self._made = RedisCluster(startup_nodes=nodes, **self._options)
+        return getattr(self._made, name)
+
+    def get_encoder(self) -> Any:
+        """What scripts are hashed with."""
+        return redis.Redis().get_encoder()
+
+    def register_script(self, text: str) -> Script:
+        return Script(cast(redis.Redis, self), text)
+
+    def lock(self, name: str, **options: Any) -> Lock:
+        return Lock(cast(redis.Redis, self), name, **options)
+
+    def eviction_policies(self) -> set[str]:
+        """Of all masters."""
+        answers = self.info("memory", target_nodes=RedisCluster.PRIMARIES)
+        return {policy_of(answer) for answer in answers.values()}
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._made.close()
+
+
+def eviction_policies(client: redis.Redis | Cluster) -> set[str]:
+    """What the servers do when they are full. One that does not tell is given the benefit of the doubt."""
+    return client.eviction_policies() if isinstance(client, Cluster) else {policy_of(client.info("memory"))}
+
+
+def policy_of(memory: Mapping[str, Any]) -> str:
+    return str(memory.get("maxmemory_policy", KEEPS_ALL))
 
 
 def check(client: redis.Redis) -> None:

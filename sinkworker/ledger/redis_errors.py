@@ -35,6 +35,8 @@ def translated() -> Iterator[None]:
 
 
 def _ours(exc: Exception) -> SinkworkerError:
+    if isinstance(exc, redis.exceptions.RedisClusterException) and isinstance(exc.__cause__, _REFUSED):
+        exc = exc.__cause__  # every node refused
     text = str(exc).rstrip(".")
     if isinstance(exc, _REFUSED):
         hint = "Give the user of REDIS_URL the rights that the README lists."

@@ -25,6 +25,7 @@ from sinkworker.ledger.contract import (
     Tenure,
     Watermark,
 )
+from sinkworker.ledger.redis_client import KEEPS_ALL, eviction_policies
 from sinkworker.ledger.redis_errors import translated
 from sinkworker.ledger.scripts import script
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, SettingsId
@@ -125,11 +126,10 @@ class RedisLedger:
         return Taken(counter=0, progress=_progress(self._call("takeover", *args)))
 
     def _check_eviction(self) -> None:
-        # R1: what an evicting Redis loses would be noticed, but it would lose it again and again. A server that
-        # does not tell its policy is given the benefit of the doubt.
+        # R1: what an evicting Redis loses would be noticed, but it would lose it again and again.
         with translated():
-            policy = self._redis.info("memory").get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
+            policies = eviction_policies(self._redis)
+        for policy in policies - {KEEPS_ALL}:
             raise Misconfigured(
                 f"Redis may evict the connector's state: its maxmemory-policy is {policy}.",
                 hint="Set maxmemory-policy to noeviction, or use a Redis of its own.",

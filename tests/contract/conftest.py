@@ -5,8 +5,11 @@ from uuid import uuid4
 
 import pytest
 
+from sinkworker.config import Secret
+from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Ledger
 from tests.contract.worlds import MemoryWorld, RedisWorld, World
+from tests.redis_cluster import RedisCluster
 from tests.redis_server import RedisServer
 
 
@@ -24,12 +27,26 @@ def redis_world(redis_server: RedisServer) -> Iterator[RedisWorld]:
         yield RedisWorld(client, uuid4().hex)
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    cluster = RedisCluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.destroy()
+
+
+@pytest.fixture
+def cluster_world(redis_cluster: RedisCluster) -> Iterator[RedisWorld]:
+    client = redis_client.connect(Secret(redis_cluster.url_as("")))  # a test evicts keys and rolls them back
+    yield RedisWorld(client, uuid4().hex)
+    client.close()
+
+
+@pytest.fixture(params=["memory", "redis", pytest.param("cluster", marks=pytest.mark.long)])
 def world(request: pytest.FixtureRequest) -> World:
     if request.param == "memory":
         return MemoryWorld()
-    redis_world: RedisWorld = request.getfixturevalue("redis_world")
-    return redis_world
+    world: RedisWorld = request.getfixturevalue(f"{request.param}_world")
+    return world
 
 
 @pytest.fixture

@@ -83,6 +83,10 @@ def test_an_address_may_have_any_form_that_its_clients_take(name: str, value: st
         ("REDIS_URL", "redis://h:65536/0"),
         ("REDIS_URL", "redis://[::1/0"),
         ("REDIS_URL", "redis://h:6379/cache"),
+        ("REDIS_URL", "redis+cluster://h:6379/1"),
+        ("REDIS_URL", "redis+cluster://:hunter2@h:x"),
+        ("SINKWORKER_BROKER_URL", "redis+cluster://:hunter2@h:6379"),
+        ("SINKWORKER_BROKER_URL", "amqp://:hunter2@h"),
         ("REDIS_URL", "redis://one:6379,two:6379/0"),
         ("REDIS_URL", "redis://h:6379/0?password=hunter2"),
         ("REDIS_URL", "redis://h:6379/0?ssl_ca_certs=/ca.pem"),
@@ -205,3 +209,12 @@ def test_the_password_of_the_api_shows_nowhere() -> None:
     assert "correct-horse" not in repr(config)
     shown = report({"SINKWORKER_API_USER": "clerk", "SINKWORKER_API_PASSWORD": "correct-horse"}, lambda _: "default")
     assert "correct-horse" not in repr(shown)
+
+
+def test_a_cluster_needs_a_broker_of_its_own() -> None:
+    cluster = {"REDIS_URL": "redis+cluster://one:7000,two:7000"}
+    with pytest.raises(Invalid, match="SINKWORKER_BROKER_URL must name a Redis"):
+        load(cluster)
+    config = load({**cluster, "SINKWORKER_BROKER_URL": "sentinel://:hunter2@one/0?master_name=queue"})
+    assert config.broker_url is not None
+    assert "hunter2" not in f"{config!r} {config.broker_url}"

@@ -45,6 +45,15 @@ def test_sentinels_are_several_and_have_access_of_their_own() -> None:
     assert "watch" not in repr(address)
 
 
+@pytest.mark.parametrize("path", ["", "/", "/0"])
+def test_a_cluster_is_some_of_its_nodes(path: str) -> None:
+    address = parse(f"redis+cluster://clerk:hunter2@one,two:7000{path}")
+    assert (address.servers, address.is_cluster, address.tls) == ((("one", 6379), ("two", 7000)), True, None)
+    assert (address.username, address.password) == ("clerk", "hunter2")
+    assert parse(f"rediss+cluster://one?ssl_ca_certs={CA}").options["ssl_ca_certs"] == CA
+    assert not parse("redis://one").is_cluster
+
+
 def test_celery_shows_no_password_of_the_broker() -> None:
     """It hides the first one of a URL."""
     address = parse("sentinels://u:hunter2@one,two/0?master_name=cache&sentinel_password=hunter3")
