@@ -11,8 +11,11 @@ from typing import Any
 from sinkworker.errors import Fatal, OtherRelease
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision, SettingsId
 
-VERSION = 1
+VERSION = 2
 """Of the events' data: the newest that is known. A later one is refused, never guessed at."""
+
+EXACTLY_ONCE_VERSION = 2
+"""Since it there are connectors that deliver exactly once: a release before it would repeat records."""
 
 FIRST_VERSION = 1
 """Every release knows it."""
@@ -68,6 +71,10 @@ class Change:
     def of_settings(self, settings: Mapping[str, str]) -> Change:
         """The same with these settings."""
         return replace(self, data={**self.data, "settings": settings})
+
+    def of_version(self, version: int) -> Change:
+        """The same where that version is needed."""
+        return replace(self, version=max(self.version, version))
 
     def recorded(self, now: datetime) -> dict[str, Any]:
         """The data as it is written, JSON values only."""

@@ -136,11 +136,11 @@ class Registry:
 
         def decide(connector: Connector | None) -> Change:
             change = commands.create(connector, connector_id, name or connector_id, given)
-            self._check(given, {})
+            version = self._check(given, {})
             self._prepare(connector_id)
             if connector is not None:
                 self._destroy_keys(connector)  # those of a deleted namesake
-            return change.of_settings(self._vault.sealed(connector_id, given, {}))
+            return change.of_settings(self._vault.sealed(connector_id, given, {})).of_version(version)
 
         return self._decide(connector_id, decide)
 
@@ -153,8 +153,9 @@ class Registry:
         def decide(connector: Connector) -> Change:
             decided = commands.reconfigure(connector, change)
             settings = decided.data["settings"]
-            self._check(settings, connector.settings)
-            return decided.of_settings(self._vault.sealed(connector_id, settings, connector.settings))
+            version = self._check(settings, connector.settings)
+            sealed = self._vault.sealed(connector_id, settings, connector.settings)
+            return decided.of_settings(sealed).of_version(version)
 
         return self._command(connector_id, decide)
 
@@ -223,6 +224,7 @@ class Registry:
             epoch,
             EventType.GENERATION_OPENED,
             id,
+            lifecycle.FIRST_VERSION if progress is None else lifecycle.EXACTLY_ONCE_VERSION,
             start=start.encode(),
             layout=layout.encode(),
             fingerprint=fingerprint,
@@ -286,10 +288,12 @@ class Registry:
         self._database.set_max_count(checkpoints, streams.CHECKPOINTS_KEPT)
         self._register(connector_id)
 
-    def _check(self, settings: Mapping[str, str], stored: Mapping[str, str]) -> None:
+    def _check(self, settings: Mapping[str, str], stored: Mapping[str, str]) -> int:
+        """The version that an event with these settings needs."""
         parsed = parse(settings)
         self._vault.check(settings, stored)
         refuse_unusable(parsed)
+        return lifecycle.EXACTLY_ONCE_VERSION if parsed.exactly_once else lifecycle.FIRST_VERSION
 
     def _destroy_keys(self, deleted: Connector) -> None:
         """Every data key that was used until that deletion. A later namesake's have ids of their own."""
@@ -305,12 +309,19 @@ class Registry:
         return self._decide(connector_id, lambda connector: decide(commands.existing(connector, connector_id)))
 
     def _report(
-        self, connector_id: str, epoch: Epoch, type: EventType, event_id: str | None = None, /, **data: Any
+        self,
+        connector_id: str,
+        epoch: Epoch,
+        type: EventType,
+        event_id: str | None = None,
+        version: int = lifecycle.FIRST_VERSION,
+        /,
+        **data: Any,
     ) -> Connector:
         def decide(connector: Connector | None) -> Change | None:
             if connector is None or connector.deleted or connector.epoch != epoch:
                 raise Stale(f"Epoch {epoch} of connector {connector_id} is over.")
-            return commands.report(connector, Change(type, {"epoch": epoch, **data}))
+            return commands.report(connector, Change(type, {"epoch": epoch, **data}, version))
 
         return self._decide(connector_id, decide, event_id)
 

@@ -334,7 +334,7 @@ class Delivery:
                 self._outlet.discard()
             for each in self.lanes.values():
                 self._remember_confirmed(self._outlet, each)
-                self._acknowledge_confirmed(self._outlet, each)
+                self.acknowledge_confirmed(self._outlet, each)
         for each in (held, *(other for other in self.lanes.values() if other is not held)):
             with contextlib.suppress(Stale, Unavailable):
                 self._ledger.condemn(each.claim, _as_json(reason), each.done)
@@ -490,9 +490,9 @@ class Delivery:
             raise
         except OtherRelease:
             # P3: what precedes the batch is not to be sent again by the worker that can read it.
-            self._settle(outlet)
-            for each in self._lanes.values():
-                self._acknowledge_confirmed(outlet, each)
+            self.settle(outlet)
+            for each in self.lanes.values():
+                self.acknowledge_confirmed(outlet, each)
             raise
         flight.complete = True
 
@@ -550,7 +550,7 @@ class Delivery:
         """Have confirmed what precedes a record that cannot be built: everything before it counts (P5)."""
         self._await_all(outlet)
 
-    def _acknowledge_confirmed(self, outlet: Outlet, held: HeldLane) -> None:
+    def acknowledge_confirmed(self, outlet: Outlet, held: HeldLane) -> None:
         """Acknowledge what is confirmed, as far as the ledger lets."""
         ready = held.window.ackable()
         with contextlib.suppress(Stale, Unavailable):

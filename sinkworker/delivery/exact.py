@@ -20,7 +20,7 @@ from sinkworker.delivery.deliver import (
     undeliverable,
 )
 from sinkworker.delivery.window import InFlight
-from sinkworker.errors import Misconfigured, Transient, Undeliverable
+from sinkworker.errors import Misconfigured, OtherRelease, Transient, Undeliverable
 from sinkworker.exactly_once.marks import Mark
 from sinkworker.exactly_once.transactions import Broken, LaneTransactions
 from sinkworker.ledger.contract import Batch, Granted
@@ -124,6 +124,9 @@ class ExactWork:
                 held.done = lane.mark.cursor
                 delivery.condemn(held, exc)
                 raise
+            except OtherRelease:
+                delivery.acknowledge_confirmed(outlet, held)
+                raise
             except (Refused, Broken) as exc:
                 tries += 1
                 trouble = exc if isinstance(exc, Broken) else _refusal(lane)
@@ -153,7 +156,7 @@ class ExactWork:
                     last = message.origin
                     if turn.one_by_one:
                         self._commit(turn, self._outlet.cursor_of(flight.batch, last))
-            except (Undeliverable, Misconfigured):
+            except (Undeliverable, Misconfigured, OtherRelease):
                 if last is not None:
                     self._commit(turn, self._outlet.cursor_of(flight.batch, last))
                 elif flight is not turn.flights[0]:

@@ -21,7 +21,7 @@ def test_what_scheduler_and_worker_share_in_redis_changes_together() -> None:
 
 def test_what_is_in_the_database_has_these_versions() -> None:
     versions = (lifecycle.VERSION, store.VERSION, vault.VERSION, registry.INDEX_VERSION, protection.MAGIC[-1])
-    assert versions == (1, 1, 1, 1, 1)
+    assert versions == (2, 1, 1, 1, 1)
     assert lifecycle.FIRST_VERSION == 1
 
 

@@ -199,10 +199,10 @@ def test_an_event_with_a_version_that_no_release_writes_is_damaged(history: Hist
 def test_events_of_every_version_up_to_the_known_one_are_read(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change = Change(lifecycle.EventType.RENAMED, {"name": "other"}, version=2)
+    change = Change(lifecycle.EventType.RENAMED, {"name": "other"}, version=lifecycle.VERSION + 1)
     with pytest.raises(OtherRelease):
         history.write(change)
-    monkeypatch.setattr(lifecycle, "VERSION", 3)
+    monkeypatch.setattr(lifecycle, "VERSION", lifecycle.VERSION + 2)
     assert history.write(change).name == "other"
     assert history.write(Change(lifecycle.EventType.RENAMED, {"name": "first"})).name == "first"
 
@@ -212,6 +212,12 @@ def test_an_event_is_written_in_the_oldest_version_that_will_do() -> None:
     assert Change(lifecycle.EventType.RUNNING, {}).recorded(now)["version"] == 1
     needs = Change(lifecycle.EventType.CREATED, {}, version=2)
     assert needs.of_settings(SETTINGS).recorded(now)["version"] == 2
+
+
+def test_what_delivers_exactly_once_is_refused_by_releases_that_cannot() -> None:
+    needs = Change(lifecycle.EventType.CREATED, {}).of_version(lifecycle.EXACTLY_ONCE_VERSION)
+    assert needs.recorded(datetime.now(UTC))["version"] == 2
+    assert needs.of_version(lifecycle.FIRST_VERSION).version == 2
 
 
 def test_an_event_that_a_newer_release_added_and_that_may_be_ignored_is(history: History) -> None:
