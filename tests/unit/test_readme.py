@@ -23,7 +23,7 @@ BLOCKS = re.findall(r"^```\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     "command",
     [
         "python3 -m venv .venv && .venv/bin/pip install -e '.[local]' && .venv/bin/sinkworker demo",
-        "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest",
+        "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest -n 2",
     ],
 )
 def test_the_two_commands_stand_alone_on_the_first_screen(command: str) -> None:
