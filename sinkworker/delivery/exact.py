@@ -69,6 +69,8 @@ class _Turn:
     """Every record in a transaction of its own."""
     sent: list[tuple[InFlight, Outgoing]] = field(default_factory=list)
     """What the transaction has of the connector's own topic."""
+    found: bool = False
+    """The record that Kafka refuses is found, and has become a dead letter."""
     letters: list[tuple[Undeliverable, str]] = field(default_factory=list)
     """The dead letters in the transaction, by their reasons and topic (X3)."""
 
@@ -117,8 +119,11 @@ class ExactWork:
             # Opening may have taken longer than the claim lasted. Then it has fenced the new owner, who will open the
             # lane again: progress is the lane's, so that costs no record.
             self._keep_claims()
+            turn = _Turn(held, lane, flights, one_by_one)
+            before = turn.reached
             try:
-                self._transact(_Turn(held, lane, flights, one_by_one))
+                self._transact(turn)
+                one_by_one = one_by_one and not turn.found
             except (Undeliverable, Misconfigured) as exc:
                 assert lane.mark is not None
                 held.done = lane.mark.cursor
@@ -128,7 +133,7 @@ class ExactWork:
                 delivery.acknowledge_confirmed(outlet, held)
                 raise
             except (Refused, Broken) as exc:
-                tries += 1
+                tries = 1 if turn.reached > before else tries + 1
                 trouble = exc if isinstance(exc, Broken) else _refusal(lane)
                 one_by_one = one_by_one or isinstance(exc, Refused)
                 if isinstance(exc, Broken) or not lane.abort(ABORT_S):
@@ -142,8 +147,9 @@ class ExactWork:
     def _transact(self, turn: _Turn) -> None:
         """Deliver the batches from where the lane's mark is.
 
-        Raises Undeliverable for the record that stops the connector, once everything before it is committed; Refused or
-        Broken where the lane has to be tried again from its mark.
+        Returns early behind a refused record that was found: the rest can go together again. Raises Undeliverable for
+        the record that stops the connector, once everything before it is committed; Refused or Broken where the lane
+        has to be tried again from its mark.
         """
         turn.complete()
         for flight in turn.flights:
@@ -156,6 +162,8 @@ class ExactWork:
                     last = message.origin
                     if turn.one_by_one:
                         self._commit(turn, self._outlet.cursor_of(flight.batch, last))
+                    if turn.found:
+                        return
             except (Undeliverable, Misconfigured, OtherRelease):
                 if last is not None:
                     self._commit(turn, self._outlet.cursor_of(flight.batch, last))
@@ -183,6 +191,7 @@ class ExactWork:
             if self._outlet.dead_letters is None or not refusal.blames_record:
                 raise reason from None
             self._bury(turn, flight, message.origin, reason, message.topic)
+            turn.found = True
         else:
             turn.sent.append((flight, message))
 

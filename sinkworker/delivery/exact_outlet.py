@@ -55,7 +55,7 @@ class ExactKafkaOutlet(KafkaOutlet):
         self._life_of = life_of
         self._life: Life | None = None
         self._open: OrderedDict[tuple[Generation, LaneNumber], LaneTransactions] = OrderedDict()
-        self._kafka = TransactionalKafka(options)
+        self._kafka = TransactionalKafka(options, answer_timeout_s)
         self._checked_at = -TOPIC_CHECK_S
 
     def lane(self, granted: Granted) -> LaneTransactions:
@@ -109,7 +109,7 @@ class ExactKafkaOutlet(KafkaOutlet):
         """See `TransactionalOutlet.check_topic`. Asks Kafka once a second at most."""
         if time.monotonic() - self._checked_at < TOPIC_CHECK_S:
             return
-        self._kafka.check(self._life_in(granted.generation).progress, self._answer_timeout_s)
+        self._kafka.check(self._life_in(granted.generation).progress)
         self._checked_at = time.monotonic()
 
     def letter_topic(self) -> str:

@@ -281,8 +281,11 @@ class LaneTransactions:
 class TransactionalKafka:
     """Kafka by one connector's options, for all lanes."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], timeout_s: float = ANSWER_S) -> None:
+        """`timeout_s`: how long it waits for an answer."""
         self._options = options
+        self._timeout_s = timeout_s
+        self._brokers: Brokers | None = None
 
     def lane(self, name: str, number: LaneNumber, progress_topic: str) -> LaneTransactions:
         """A lane's producer for marks alone, not yet open."""
@@ -290,11 +293,16 @@ class TransactionalKafka:
 
     def place(self, topic: str) -> ProgressPlace:
         """The topic as it is now. Raises KafkaUnavailable, Misconfigured."""
-        return ProgressPlace(topic, Brokers(self._options, ANSWER_S).topic_id(topic))
+        return ProgressPlace(topic, self._id_of(topic))
 
-    def check(self, place: ProgressPlace, timeout_s: float = ANSWER_S) -> None:
+    def _id_of(self, topic: str) -> str:
+        if self._brokers is None:
+            self._brokers = Brokers(self._options, self._timeout_s)
+        return self._brokers.topic_id(topic)
+
+    def check(self, place: ProgressPlace) -> None:
         """Raises Misconfigured where the topic is not the one that was recorded, KafkaUnavailable without an answer."""
-        if place.topic_id and Brokers(self._options, timeout_s).topic_id(place.topic) != place.topic_id:
+        if place.topic_id and self._id_of(place.topic) != place.topic_id:
             raise Misconfigured(
                 f"The topic {place.topic!r} was deleted and created again: what it had is gone, and so is how far the "
                 "lanes were delivered.",
@@ -308,12 +316,14 @@ class TransactionalKafka:
         place = TopicPartition(progress_topic, 0)
         asked = {
             number: admin.list_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(name, [place])], request_timeout=ANSWER_S
+                [ConsumerGroupTopicPartitions(name, [place])], request_timeout=self._timeout_s
             )[name]
             for number, name in names.items()
         }
         try:
-            return {number: _mark(*future.result(ANSWER_S + 1).topic_partitions) for number, future in asked.items()}
+            return {
+                number: _mark(*future.result(self._timeout_s + 1).topic_partitions) for number, future in asked.items()
+            }
         except KafkaException as exc:
             error: KafkaError = exc.args[0]
             refused = _translated(error, "tell the lanes' progress")

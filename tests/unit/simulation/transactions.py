@@ -124,7 +124,7 @@ class Kafka:
     def place(self, topic: str) -> ProgressPlace:
         return ProgressPlace(topic, "")
 
-    def check(self, place: ProgressPlace, timeout_s: float = 0) -> None:
+    def check(self, place: ProgressPlace) -> None:
         """No topic is ever created again."""
 
     def marks(self, names: Mapping[LaneNumber, str], progress_topic: str) -> dict[LaneNumber, Mark | None]:
