@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any, Protocol
 
-from sinkworker.errors import Unavailable
+from sinkworker.errors import SinkworkerError, Unavailable
 from sinkworker.ledger.contract import Activation, Enqueue
 from sinkworker.model import Epoch, LaneNumber
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S = 1.0
 """How long the process waits together with an activation that hears nothing from Kafka."""
@@ -17,7 +22,11 @@ PATIENCE_S = 1.0
 LEAST_PATIENCE_S = 0.2
 """The same, where the last activation waited in vain."""
 
-LOOK_S = 0.05
+RETURN_S = 1.0
+"""How long the process keeps what came for a connector that has one. Then another worker may have more luck."""
+
+MOST = 16
+"""Activations of one process at a time, since each has records in memory (P6). One more waits until another ends."""
 
 
 class Awaited(Protocol):
@@ -28,77 +37,76 @@ class Awaited(Protocol):
         """How long it has been waiting for Kafka without a word; 0 while it is not."""
 
 
-class _Run(threading.Thread):
-    """One activation, in a thread of its own from its beginning: whether it has to wait is not known before."""
-
-    def __init__(self, connector: str, work: Callable[[], dict[str, Any]], ended: Callable[[_Run], None]) -> None:
-        super().__init__(name=f"activation-{connector}", daemon=True)
-        self.connector = connector
-        self.ended = threading.Event()
-        self.result: dict[str, Any] = {}
-        self.error: BaseException | None = None
-        self.owed: dict[LaneNumber, tuple[Epoch, Activation]] = {}
-        """What came in while it went on beside, and is sent again when it has ended."""
-        self._work = work
-        self._on_end = ended
-
-    def run(self) -> None:
-        try:
-            self.result = self._work()
-        except BaseException as exc:  # raised again by whoever waits
-            self.error = exc
-        self._on_end(self)
-
-
 class Aside:
-    """The activations of one process that go on beside its tasks, at most one for each connector."""
+    """The activations of one process that go on beside its tasks, at most one for each connector.
+
+    `takes`, `run` and `close` are for one thread.
+    """
 
     def __init__(self, enqueue: Enqueue) -> None:
         self._enqueue = enqueue
-        self._lock = threading.Lock()
-        self._runs: dict[str, _Run] = {}
+        # Each activation is in a thread from its beginning: whether it has to wait is not known before.
+        self._threads = ThreadPoolExecutor(MOST, "activation")
+        self._runs: dict[str, Future[dict[str, Any]]] = {}
         self._silent: set[str] = set()
         """Connectors whose last activation waited for Kafka in vain."""
+        self._lock = threading.Lock()
+        self._owed: dict[str, dict[LaneNumber, tuple[Epoch, int]]] = {}
+        """What came for a connector that has one: of each lane the newest activation."""
 
     def takes(self, connector: str, epoch: Epoch, activations: Sequence[Activation]) -> bool:
-        """Whether the connector has one. Then these activations have to wait until it ends, and are sent again."""
+        """Whether the connector has one. Then these activations have to wait, and are sent again in a moment."""
+        if connector not in self._runs:
+            return False
         with self._lock:
-            run = self._runs.get(connector)
-            if run is not None:
-                run.owed |= {activation.lane: (epoch, activation) for activation in activations}
-            return run is not None
+            if connector not in self._owed:
+                self._owed[connector] = {}
+                timer = threading.Timer(RETURN_S, self._return, [connector])
+                timer.daemon = True
+                timer.start()
+            owed = self._owed[connector]
+            for each in activations:
+                owed[each.lane] = max(owed.get(each.lane, (epoch, each.number)), (epoch, each.number))
+        return True
 
     def run(self, connector: str, delivery: Awaited, work: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         """What the work answers or raises; None where it waits for Kafka, and goes on beside."""
-        run = _Run(connector, work, self._ended)
-        run.start()
+        run = self._threads.submit(work)
         patience_s = LEAST_PATIENCE_S if connector in self._silent else PATIENCE_S
-        while not run.ended.wait(LOOK_S):
-            if delivery.silent_s > patience_s and self._leave(run):
+        while not run.done():
+            left_s = patience_s - delivery.silent_s
+            if left_s <= 0:
                 self._silent.add(connector)
+                self._runs[connector] = run
+                run.add_done_callback(partial(self._ended, connector))
                 return None
-        if run.error is not None:
-            raise run.error
-        return run.result
+            wait([run], left_s)
+        try:
+            summary = run.result()
+            self._silent.discard(connector)
+            return summary
+        finally:
+            del run  # an error that holds it would keep the records of its frames in memory
 
-    def close(self, timeout_s: float) -> None:
-        """Wait until each has let go, which it does by itself once the process has been told to stop."""
-        for run in list(self._runs.values()):
-            run.join(timeout_s)
+    def close(self, timeout_s: float) -> bool:
+        """Wait until all have let go, as each does once the process has been told to stop. Whether they have.
 
-    def _leave(self, run: _Run) -> bool:
-        """Wait for it no longer, unless it has ended."""
+        What is owed is left to the reaper.
+        """
+        return not wait(list(self._runs.values()), timeout_s).not_done
+
+    def _ended(self, connector: str, run: Future[dict[str, Any]]) -> None:
+        del self._runs[connector]
+        error = run.exception()
+        if error is None:  # Kafka was only slow
+            self._silent.discard(connector)
+        elif not isinstance(error, SinkworkerError):  # nobody else will say it
+            log.error("a bug ended an activation", exc_info=error, extra={"connector": connector})
+
+    def _return(self, connector: str) -> None:
         with self._lock:
-            if not run.ended.is_set():
-                self._runs[run.connector] = run
-            return not run.ended.is_set()
-
-    def _ended(self, run: _Run) -> None:
-        with self._lock:
-            run.ended.set()
-            self._runs.pop(run.connector, None)
-            if run.error is None:  # Kafka was only slow
-                self._silent.discard(run.connector)
-        for epoch, activation in run.owed.values():
-            with contextlib.suppress(Unavailable):  # the reaper finds the lane waiting
-                self._enqueue(run.connector, epoch, [activation])
+            owed = self._owed.pop(connector)
+        for epoch in {epoch for epoch, _ in owed.values()}:
+            again = [Activation(lane, number) for lane, (of, number) in owed.items() if of == epoch]
+            with contextlib.suppress(Unavailable):  # the reaper finds the lanes waiting
+                self._enqueue(connector, epoch, again)

@@ -368,14 +368,12 @@ class Delivery:
 
     def _work(self) -> None:
         assert self._outlet is not None
-        self._started = self._progress_at = time.monotonic()
-        self.silent_since = self._started  # a new producer begins with asking the brokers for the topic
+        self._started = time.monotonic()
         if self._outlet.transactional:
             self._in_transactions(self, self._outlet)
             return
+        self._confirmations = self._producer(self._outlet).confirmations
         self.rest = self._outlet.producer.poll
-        self._confirmations = self._outlet.producer.confirmations
-        self.silent_since = None
         while self.lanes:
             try:
                 for held in list(self.lanes.values()):
@@ -384,6 +382,15 @@ class Delivery:
                     self._poll(self._outlet, at_once=all(held.drained for held in self.lanes.values()))
             except Refused:
                 self._after_refusal(self._outlet)
+
+    def _producer(self, outlet: Outlet | Aside) -> LaneProducer:
+        """Its producer; a new one begins with asking the brokers for the topic, which counts as waiting for Kafka."""
+        since = self.silent_since
+        self.silent_since = since or time.monotonic()
+        try:
+            return outlet.producer
+        finally:
+            self.silent_since = since
 
     def turn(self, outlet: Outlet, held: HeldLane) -> None:
         try:
@@ -438,7 +445,7 @@ class Delivery:
             outlet.failures = 0
 
     def _produce(self, outlet: Outlet, held: HeldLane, flight: InFlight) -> None:
-        producer = outlet.producer
+        producer = self._producer(outlet)
         try:
             for message in outlet.messages(flight.batch, held.granted.layout):
                 if time.monotonic() - held.contact > self.bounds.lease_s / 3:
@@ -458,7 +465,7 @@ class Delivery:
                 if outlet.outgrown:
                     self._await_all(outlet)
                     outlet.renew()
-                    producer = outlet.producer
+                    producer = self._producer(outlet)
                     self._confirmations = 0
                 # R6: until one record is confirmed on a partition, no other of this producer may be on its way there.
                 alone = self._careful or not producer.primed(message)
@@ -479,7 +486,7 @@ class Delivery:
                     self._bury(outlet, held, flight, message.origin, reason, message.topic)
                     flight.unconfirmed.clear()
                     flight.reached = message.place
-                    producer = outlet.producer
+                    producer = self._producer(outlet)
                     self._confirmations = 0
                     continue
                 flight.produced += 1
@@ -521,7 +528,7 @@ class Delivery:
         assert aside is not None
         self.keep_claims(outlet, after_s=0.0)  # a topic takes a while to be described, if it is there at all
         try:
-            producer = aside.producer
+            producer = self._producer(aside)
             refusal = self._send_aside(producer, flight, outlet, outlet.letter(flight.batch, origin, reason, aimed_at))
         except Misconfigured as exc:
             raise unburied(reason, aside.topic, str(exc)) from exc
@@ -535,16 +542,18 @@ class Delivery:
         """Await the dead letter's confirmation, or answer its refusal; one is on its way at a time (R6)."""
         # Not of the batch's own count: what is awaited of the other producer is told apart from this.
         pending = InFlight(flight.batch)
-        begun, sent = time.monotonic(), False
+        sent = False
+        self.silent_since = time.monotonic()
         while not sent or pending.outstanding:
             sent = sent or producer.send(pending, letter)
             producer.poll(POLL_S, at_once=True)
             if producer.refusal is not None:
-                return producer.refusal
+                break
             if pending.outstanding:
-                self.check_silence(producer, time.monotonic() - begun)
+                self.check_silence(producer)
             self.keep_claims(outlet, after_s=self.bounds.lease_s / 3)
-        return None
+        self.silent_since = None
+        return producer.refusal
 
     def settle(self, outlet: Outlet) -> None:
         """Have confirmed what precedes a record that cannot be built: everything before it counts (P5)."""
@@ -567,17 +576,17 @@ class Delivery:
         `at_once`: nothing is left to be produced before a confirmation comes.
         """
         producer = outlet.producer
+        # From the first look in vain: making a message may take long, too.
+        since = self.silent_since or time.monotonic()
         producer.poll(POLL_S, at_once=at_once)
         if producer.refusal is not None:
             raise Refused
-        now = time.monotonic()
         if producer.confirmations != self._confirmations or not self._awaits_kafka():
             self._confirmations = producer.confirmations
-            self._progress_at = now
             self.heard()
         else:
-            self.silent_since = self._progress_at
-            self.check_silence(producer, now - self._progress_at)
+            self.silent_since = since
+            self.check_silence(producer)
         self.keep_claims(outlet, after_s=self.bounds.lease_s / 3)
 
     def keep_claims(self, outlet: Outlet, *, after_s: float) -> None:
@@ -608,7 +617,8 @@ class Delivery:
             raise LetGo(exc, FIRST_BACK_OFF_MS) from exc
         self.rest(LEDGER_RETRY_S)
 
-    def check_silence(self, producer: Talk, silent_s: float) -> None:
+    def check_silence(self, producer: Talk) -> None:
+        silent_s = self.silent_s
         trouble = producer.trouble
         cause = f" ({trouble.str()})" if trouble is not None else ""
         if producer.shut_out and silent_s > self.bounds.lease_s / 3:

@@ -97,7 +97,6 @@ class ExactWork:
         self._outlet = outlet
         self._lane: LaneTransactions | None = None
         """That of the lane whose turn it is."""
-        self._heard_at = time.monotonic()
         self._confirmations = 0
         delivery.deliver = self._deliver
         delivery.rest = self._rest
@@ -236,8 +235,9 @@ class ExactWork:
         if not lane.in_transaction:
             lane.begin()
         self._heard(lane)
+        begun = time.monotonic()
         while not lane.commit(Mark(max(cursor, turn.reached))):
-            self._await(lane)
+            self._await(lane, begun)
         self._heard(lane)
         for flight, message in turn.sent:
             flight.produced += 1
@@ -259,20 +259,24 @@ class ExactWork:
 
     def _serve(self, lane: LaneTransactions, *, at_once: bool = False) -> None:
         """Serve reports for a moment, keep the claims alive, and see whether Kafka refused or fell silent."""
+        # From the first look in vain: making a message may take long, too.
+        since = self._delivery.silent_since or time.monotonic()
         lane.poll(POLL_S, at_once=at_once)
         if lane.refusal is not None:
             raise Refused
         if lane.confirmations != self._confirmations or not lane.outstanding:
             self._heard(lane)
-        self._await(lane)
+            self._keep_claims()
+        else:
+            self._await(lane, since)
 
-    def _await(self, lane: LaneTransactions) -> None:
-        self._delivery.silent_since = self._heard_at
-        self._delivery.check_silence(lane, time.monotonic() - self._heard_at)
+    def _await(self, lane: LaneTransactions, since: float) -> None:
+        self._delivery.silent_since = since
+        self._delivery.check_silence(lane)
         self._keep_claims()
 
     def _heard(self, lane: LaneTransactions) -> None:
-        self._heard_at, self._confirmations = time.monotonic(), lane.confirmations
+        self._confirmations = lane.confirmations
         self._delivery.heard()
 
     def _keep_claims(self) -> None:

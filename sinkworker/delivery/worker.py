@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 LONGEST_ANSWER_S = 5.0
 """How long brokers may take to describe a topic, where the claims last that long."""
 
+WAITS = {"waits_for": "kafka"}
+"""In the result of a task that ended before its activation did, or was sent again because another one waits."""
+
 
 class Worker:
     """One worker process. `activate` is for one thread; that it starts others is its own affair."""
@@ -78,7 +81,7 @@ class Worker:
         silent it answers early, and the activation goes on beside what comes next.
         """
         if self._aside.takes(connector, epoch, activations):
-            return Delivered().summary()
+            return Delivered().summary() | WAITS
         ledger = self._ledgers.get(connector)
         if ledger is None:
             ledger = self._ledgers[connector] = RedisLedger(self._redis, connector, self._lease_ms)
@@ -94,7 +97,7 @@ class Worker:
         )
         work = partial(self._deliver, delivery, connector, epoch, activations)
         summary = self._aside.run(connector, delivery, work)
-        return delivery.done.summary() if summary is None else summary
+        return delivery.done.summary() | WAITS if summary is None else summary
 
     def _deliver(
         self, delivery: Delivery, connector: str, epoch: Epoch, activations: Sequence[Activation]
@@ -134,11 +137,13 @@ class Worker:
         )
 
     def close(self) -> None:
-        self._aside.close(self._bounds.drain_timeout_s)
-        self._outlets.close()
+        """For the end of the process: what has not let go by then ends with it, and its claims run out."""
+        all_let_go = self._aside.close(self._bounds.drain_timeout_s)
         self._recorder.close()
-        self._database.close()
-        self._redis.close()
+        if all_let_go:  # else somebody still uses them
+            self._outlets.close()
+            self._database.close()
+            self._redis.close()
 
     def _settings_of(self, connector_id: str, settings: SettingsId) -> SinkSettings:
         """The settings that the current tenure runs with. Raises Stale when the connector runs with others by now."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
 import pytest
 
+from tasks.app import QUEUE
 from tests.processes import eventually
-from tests.system import Flow, Role, System
+from tests.system import BROKER, IN_FLIGHT, Flow, Role, System
 
 BACKLOG = 5000
 STOPS_WITHIN_S = 20.0
@@ -76,3 +78,27 @@ def test_a_stop_of_everything_at_once_repeats_nothing(system: System, flow: Flow
             before = flow.position
             eventually(lambda: flow.position > before, within_s=30)  # noqa: B023
     nothing_twice(flow)
+
+
+@pytest.mark.long
+def test_workers_stop_in_order_while_they_wait_for_a_silent_kafka(system: System) -> None:
+    """Beside their tasks, of which none is left: in time, with exit code 0, and nothing is lost."""
+    flow = system.flow()
+    with flow.load():
+        os.kill(broker := system.part(BROKER), signal.SIGSTOP)
+        try:
+            eventually(lambda: flow.connector.error, within_s=20)
+            # Each has its own by now, and takes tasks again.
+            eventually(lambda: not system.redis.hlen("unacked") and not system.redis.llen(QUEUE), within_s=20)
+            for worker in system.workers:
+                worker.signal(signal.SIGTERM)
+            assert [worker.wait(STOPS_WITHIN_S) for worker in system.workers] == [0] * len(system.workers)
+        finally:
+            os.kill(broker, signal.SIGCONT)
+        again(system, system.workers)
+        before = flow.position
+        eventually(lambda: flow.position > before, within_s=30)
+    verdict = flow.delivered()
+    assert verdict.holds, verdict
+    assert verdict.duplicates <= IN_FLIGHT  # P3: what a Kafka had that did not say so
+    flow.stop()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
+import time
+import weakref
 from typing import Any
 
 import pytest
@@ -30,19 +34,22 @@ class Delivery:
         return {"records": 5}
 
 
+Sent = list[tuple[str, Epoch, list[Activation]]]
+
+
 @pytest.fixture
-def sent() -> list[tuple[str, Epoch, list[Activation]]]:
+def sent() -> Sent:
     return []
 
 
 @pytest.fixture
-def beside(sent: list[tuple[str, Epoch, list[Activation]]]) -> Aside:
+def beside(sent: Sent) -> Aside:
     return Aside(lambda connector, epoch, activations: sent.append((connector, epoch, list(activations))))
 
 
 def test_what_ends_is_waited_for(beside: Aside) -> None:
     delivery = Delivery(silent_s=0.0)
-    threading.Timer(4 * aside.LOOK_S, delivery.told_to_end.set).start()
+    threading.Timer(0.2, delivery.told_to_end.set).start()
     assert beside.run("loans", delivery, delivery.work) == {"records": 5}
     assert not beside.takes("loans", EPOCH, [LANE])
 
@@ -55,9 +62,7 @@ def test_what_it_raises_is_raised(beside: Aside) -> None:
         beside.run("loans", Delivery(silent_s=0.0), fail)
 
 
-def test_a_silent_one_goes_on_beside_and_what_came_meanwhile_is_sent_again(
-    beside: Aside, sent: list[tuple[str, Epoch, list[Activation]]]
-) -> None:
+def test_a_silent_one_goes_on_beside_and_what_came_meanwhile_is_sent_again(beside: Aside, sent: Sent) -> None:
     delivery = Delivery(silent_s=aside.PATIENCE_S + 1)
     assert beside.run("loans", delivery, delivery.work) is None
     assert beside.takes("loans", EPOCH, [LANE])
@@ -65,10 +70,70 @@ def test_a_silent_one_goes_on_beside_and_what_came_meanwhile_is_sent_again(
     assert not beside.takes("other", EPOCH, [LANE])
     assert not sent
     delivery.told_to_end.set()
+    assert beside.close(10)
+    eventually(lambda: not beside.takes("loans", EPOCH, [LANE]))
     eventually(lambda: sent)
-    beside.close(10)
-    assert sent == [("loans", EPOCH, [LANE])]
-    assert not beside.takes("loans", EPOCH, [LANE])
+    assert sent[0] == ("loans", EPOCH, [LANE])
+
+
+def test_another_worker_has_its_chance_while_it_waits(beside: Aside, sent: Sent) -> None:
+    """Of each lane the newest activation, whatever comes late, and one task for each epoch."""
+    delivery = Delivery(silent_s=aside.PATIENCE_S + 1)
+    assert beside.run("loans", delivery, delivery.work) is None
+    other, newer, late = Activation(LaneNumber(2), 5), Activation(LaneNumber(1), 1), Activation(LaneNumber(1), 9)
+    assert beside.takes("loans", EPOCH, [LANE, other])
+    assert beside.takes("loans", Epoch(EPOCH + 1), [newer])
+    assert beside.takes("loans", EPOCH, [late])
+    eventually(lambda: len(sent) == 2)
+    assert sorted(sent) == [("loans", EPOCH, [other]), ("loans", Epoch(EPOCH + 1), [newer])]
+    assert beside.takes("loans", EPOCH, [LANE])
+    eventually(lambda: len(sent) == 3)
+    delivery.told_to_end.set()
+
+
+def test_the_end_of_a_process_waits_no_longer_than_it_is_told(beside: Aside) -> None:
+    deliveries = [Delivery(silent_s=aside.PATIENCE_S + 1) for _ in range(5)]
+    for number, each in enumerate(deliveries):
+        assert beside.run(f"loans-{number}", each, each.work) is None
+    begun = time.monotonic()
+    assert not beside.close(0.2)
+    assert time.monotonic() - begun < 0.2 * len(deliveries)
+    for each in deliveries:
+        each.told_to_end.set()
+    assert beside.close(10)
+
+
+def test_what_no_task_waits_for_any_more_says_its_bug(beside: Aside, caplog: pytest.LogCaptureFixture) -> None:
+    delivery = Delivery(silent_s=aside.PATIENCE_S + 1)
+
+    def fail() -> dict[str, Any]:
+        delivery.work()
+        raise ZeroDivisionError
+
+    assert beside.run("loans", delivery, fail) is None
+    delivery.told_to_end.set()
+    eventually(lambda: "ZeroDivisionError" in caplog.text)
+
+
+def test_an_error_keeps_nothing_in_memory(beside: Aside) -> None:
+    """P6: what failed has records in its frames."""
+
+    class Records:
+        pass
+
+    def fail() -> dict[str, Any]:
+        records = Records()
+        kept.append(weakref.ref(records))
+        raise Transient("not now")
+
+    kept: list[weakref.ref[Records]] = []
+    gc.disable()
+    try:
+        with contextlib.suppress(Transient):
+            beside.run("loans", Delivery(silent_s=0.0), fail)
+        assert kept[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_a_kafka_that_was_waited_for_in_vain_is_waited_for_less_until_it_answers(beside: Aside) -> None:
@@ -86,5 +151,5 @@ def test_a_kafka_that_was_waited_for_in_vain_is_waited_for_less_until_it_answers
     slow.told_to_end.set()
     beside.close(10)
     patient = Delivery(silent_s=short_s)
-    threading.Timer(4 * aside.LOOK_S, patient.told_to_end.set).start()
+    threading.Timer(0.2, patient.told_to_end.set).start()
     assert beside.run("loans", patient, patient.work) == {"records": 5}

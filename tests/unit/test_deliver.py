@@ -712,6 +712,50 @@ def test_silence_of_the_ledger_is_not_blamed_on_kafka() -> None:
     assert world.outlet.discards == 0
 
 
+class SlowOutlet(Outlet):
+    """Making a message takes longer than Kafka may be silent, as does making the producer."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.broker)
+        self._world = world
+        self.silences: list[float] = []
+
+    @property
+    def producer(self) -> Producer:
+        if self._producer is None:
+            time.sleep(QUICK.delivery_timeout_s + 0.1)
+            self.silences.append(self._world.delivery.silent_s)
+        return super().producer
+
+    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
+        time.sleep(QUICK.delivery_timeout_s + 0.1)
+        return super().messages(batch, layout)
+
+
+def test_the_time_that_a_message_takes_is_not_blamed_on_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(lane0=["a", "b"])
+    world.outlet = SlowOutlet(world)
+    polls = count(1)
+
+    def first_in_vain(self: Producer, timeout_s: float, *, at_once: bool = False) -> None:
+        if next(polls) > 1:
+            poll(self, timeout_s, at_once=at_once)
+
+    poll = Producer.poll
+    monkeypatch.setattr(Producer, "poll", first_in_vain)
+    world.activate()
+    assert world.broker.taken == ["a", "b"]
+    assert world.outlet.discards == 0
+
+
+def test_asking_the_brokers_for_the_topic_is_waiting_for_kafka() -> None:
+    world = World(lane0=["a"])
+    outlet = world.outlet = SlowOutlet(world)
+    world.activate()
+    assert [each > QUICK.delivery_timeout_s for each in outlet.silences] == [True]
+    assert world.delivery.silent_s == 0
+
+
 class Renewals(MemoryLedger):
     """Counts how often a claim is renewed while nothing is asked for."""
 
