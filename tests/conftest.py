@@ -11,6 +11,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run also the tests that take minutes (marked `long`)")
     parser.addoption("--seed", type=int, help="the faults of the chaos run; without it other ones each time")
     parser.addoption("--minutes", type=float, default=0.5, help="how long the chaos run strikes (default: 0.5)")
+    parser.addoption("--only", help="strike in the chaos run with faults of this kind alone, such as stop")
     parser.addoption("--outage", type=float, default=2, help="minutes without Kafka at full input (default: 2)")
     parser.addoption("--checks", action="store_true", help="list the tests of each acceptance check, and run none")
 

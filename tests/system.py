@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import redis
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # public, but not in an __all__
@@ -49,6 +50,10 @@ OWN_KEYS = {"partitionKeyExtraction:source": "headers", "partitionKeyExtraction:
 
 DATABASE, REDIS, BROKER = "sinkworker.local.kurrentdb", "-server 127.0.0.1:", "tansu broker"
 """What the command line of each part of the local stack contains."""
+
+
+OfRoles: TypeAlias = Mapping[str, Mapping[str, str]]
+"""Environment variables of single roles."""
 
 
 class Role:
@@ -129,13 +134,15 @@ class System:
     def __init__(
         self,
         folder: Path,
-        of_roles: Mapping[str, Mapping[str, str]] | None = None,
+        of_roles: OfRoles | Callable[[Mapping[str, str]], OfRoles] | None = None,
         /,
         *,
         workers: int = 2,
         **environ: str,
     ) -> None:
-        """`environ` outranks what the local stack gives, and what `of_roles` has for single roles outranks that."""
+        """`environ` outranks what the local stack gives, and what `of_roles` has for single roles, or answers for these
+        addresses, outranks that.
+        """
         self._folder = folder
         self._env_file = folder / "stack.env"
         self.local = Role(
@@ -157,11 +164,11 @@ class System:
         self.addresses |= {name: value for name, value in self._environ.items() if name in self.addresses}
         self.servers = self.addresses["KAFKA_BOOTSTRAP_SERVERS"]
         self._role_environ = environ = clean_environment(**{**self._environ, **self.addresses})
+        of_roles = self._of_roles(self.addresses) if callable(self._of_roles) else self._of_roles
         roles = {"scheduler": ["sinkworker", "scheduler"], "coordinator": ["sinkworker", "coordinator"]}
         roles |= {f"worker-{number}": ["celery", "-A", "tasks", "worker"] for number in range(self._workers)}
         self.roles = {
-            name: Role(name, argv, {**environ, **self._of_roles.get(name, {})}, self._folder)
-            for name, argv in roles.items()
+            name: Role(name, argv, {**environ, **of_roles.get(name, {})}, self._folder) for name, argv in roles.items()
         }
         for role in self.roles.values():
             role.start()

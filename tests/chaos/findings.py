@@ -14,6 +14,9 @@ from tests.chaos.witness import Arrival, SeenCheckpoint
 
 Span = tuple[float, float]
 
+RECOVERED_S = 15.0
+"""So long after a crash is over may what it left be sent again: a claim runs out, a scheduler takes over."""
+
 LOSS_S = 2.0
 """So long after Redis lost everything may a worker still bring to Kafka what it held: until its next call."""
 
@@ -107,9 +110,18 @@ def _without(outages: Sequence[Span], span: Span) -> Iterator[Span]:
         yield begin, end
 
 
-def by_moment(moments: Sequence[float], when: Iterable[float]) -> Counter[int]:
-    """How many of `when` follow each of the moments, counted for the last one before it; -1 before the first."""
-    return Counter(bisect.bisect_right(moments, each) - 1 for each in when)
+def blamed(crashes: Sequence[Span], stops: Sequence[Span], when: Iterable[float]) -> Counter[Span | None]:
+    """How many of `when` each of these faults, from its beginning to its end, has to answer for; None: no fault.
+
+    A stop in order has to answer only where no crash is under way or still being recovered from.
+    """
+    counted: Counter[Span | None] = Counter()
+    for at in when:
+        recent = [span for span in crashes if span[0] <= at <= span[1] + RECOVERED_S]
+        counted[
+            max(recent, default=None) or max((span for span in (*crashes, *stops) if span[0] <= at), default=None)
+        ] += 1
+    return counted
 
 
 def premature(

@@ -8,12 +8,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from tests.apache_kafka import ApacheKafka
 from tests.chaos.plan import SERVERS, Fault, Kind
 from tests.processes import eventually
+from tests.proxy import Proxy
 from tests.system import BROKER, DATABASE, REDIS, Role, System
 
 STOP_WITHIN_S = 20.0
@@ -24,13 +25,21 @@ PARTS = {"redis": (REDIS, "REDIS_URL"), "database": (DATABASE, "KURRENTDB_URI"),
 class Hands:
     """Does to a system what a plan says, one fault after the other, and keeps a diary."""
 
-    def __init__(self, system: System, kafka: ApacheKafka | None) -> None:
+    def __init__(self, system: System, kafka: ApacheKafka | None, links: Mapping[str, Proxy]) -> None:
+        """`links`: by what `plan.link` calls them."""
         self.diary: list[tuple[float, str]] = []
         """What was done, by monotonic time."""
         self.strikes: list[tuple[float, Fault]] = []
+        self.ends: dict[Fault, float] = {}
+        """When each was healed."""
         self.outages: list[tuple[float, float]] = []
         """From when until when a server was away."""
+        self.losses: list[float] = []
+        """When Redis lost what it held, or the latest of it."""
         self.complaints: list[str] = []
+        self._links = links
+        self._stalls: dict[str, contextlib.ExitStack] = {}
+        self._snapshot: list[tuple[bytes, int, bytes]] = []
         self._system = system
         self._kafka = kafka
         self._paused: dict[str, list[int]] = {}
@@ -51,6 +60,9 @@ class Hands:
         self._struck_at[fault.target] = now
         if fault.target in SERVERS:
             self._strike_server(fault)
+        elif fault.kind is Kind.STALL:
+            self._stalls[fault.target] = contextlib.ExitStack()
+            self._stalls[fault.target].enter_context(self._links[fault.target].stalled())
         else:
             self._strike_role(fault)
         # In threads of their own: no fault lasts longer because another one's end takes its time.
@@ -63,10 +75,13 @@ class Hands:
             if fault.target in SERVERS:
                 self._heal_server(fault)
                 self.outages.append((self._struck_at[fault.target], time.monotonic()))
+            elif fault.kind is Kind.STALL:
+                self._stalls.pop(fault.target).close()
             else:
                 self._heal_role(fault)
         except AssertionError as exc:
             self.complaints.append(f"not healed: {fault}: {exc}")
+        self.ends[fault] = time.monotonic()
         self._note(f"          over: {fault.kind} {fault.target}")
 
     def _await_healed(self, targets: Iterable[str]) -> None:
@@ -142,7 +157,10 @@ class Hands:
             return
         if fault.kind in (Kind.FLUSH, Kind.LOSE):
             self._system.redis.flushall()
-        if fault.kind is Kind.FLUSH:
+            self.losses.append(time.monotonic())
+        if fault.kind is Kind.TAKE_BACK:
+            self._snapshot = self._held_by_redis()
+        if fault.kind in (Kind.FLUSH, Kind.TAKE_BACK):
             return
         pid = self._system.part(PARTS[fault.target][0])
         if fault.kind is Kind.PAUSE:
@@ -160,10 +178,36 @@ class Hands:
                 self._kafka.start()
         elif fault.kind is Kind.PAUSE:
             _signal(self._paused.pop(fault.target), signal.SIGCONT)
+        elif fault.kind is Kind.TAKE_BACK:
+            self._struck_at[fault.target] = time.monotonic()  # it was there until now
+            self._take_back()
         elif fault.kind is not Kind.FLUSH:
             self._system.local.signal(signal.SIGCONT)
             address = self._system.addresses[PARTS[fault.target][1]]
             eventually(lambda: _listens(address), within_s=BACK_WITHIN_S)
+
+    def _held_by_redis(self) -> list[tuple[bytes, int, bytes]]:
+        """Every key with the time at which it expires (in ms since 1970; 0: never) and its value, as of one moment."""
+        redis = self._system.redis
+        keys = list(redis.scan_iter())
+        with redis.pipeline(transaction=True) as step:
+            for key in keys:
+                step.pexpiretime(key)
+                step.dump(key)
+            found = step.execute()
+        times_and_values = zip(found[::2], found[1::2], strict=True)
+        return [(key, max(at, 0), value) for key, (at, value) in zip(keys, times_and_values, strict=True) if value]
+
+    def _take_back(self) -> None:
+        redis = self._system.redis
+        with redis.pipeline(transaction=True) as step:
+            step.flushall()
+            for key, expires_at_ms, value in self._snapshot:
+                step.restore(key, expires_at_ms, value, absttl=True)
+            step.execute()
+        self.losses.append(time.monotonic())
+        for kind in ("normal", "pubsub"):
+            redis.client_kill_filter(_type=kind, skipme=True)
 
     def _note(self, what: str) -> None:
         self.diary.append((time.monotonic(), what))

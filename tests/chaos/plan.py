@@ -28,6 +28,10 @@ class Kind(StrEnum):
     """Redis forgets everything, and runs on."""
     LOSE = "lose"
     """Redis is killed, and comes back empty."""
+    TAKE_BACK = "take back"
+    """Redis comes back with what it held when the fault began, and every connection is lost."""
+    STALL = "stall"
+    """Nothing passes between a role and a server, over connections that stay open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +64,19 @@ class _Choice:
 
 SERVER, SCHEDULER = "server", "scheduler"
 SERVERS = ("redis", "database", "broker")
+LINKED = ("scheduler", "coordinator", "worker-0")
+"""Roles that reach Redis and the database over a network that may stall; the others see a port that is closed."""
 SCHEDULER_REST_S = 15.0
 SERVER_REST_S = 5.0
 WORKERS_OUT = WORKERS - 1
 """One worker is left in any case: with none, standing still says nothing."""
 PAUSES_S = (1.0, 4.0)
 """From one fault to the next."""
+
+
+def link(role: str, server: str) -> str:
+    """What a fault between the two is aimed at."""
+    return f"{server} of {role}"
 
 
 def _choices(broker_keeps_data: bool) -> Iterator[_Choice]:
@@ -77,6 +88,10 @@ def _choices(broker_keeps_data: bool) -> Iterator[_Choice]:
     yield _Choice(Kind.PAUSE, "coordinator", 1, 10, "coordinator")
     yield _Choice(Kind.RUN, "second scheduler", 5, 15, "second scheduler")
     yield _Choice(Kind.RUN, "second coordinator", 5, 15, "second coordinator")
+    for server in ("redis", "database"):
+        yield _Choice(Kind.STALL, link("scheduler", server), 1, LEASE_S + 2, SCHEDULER, SCHEDULER_REST_S)
+        yield _Choice(Kind.STALL, link("coordinator", server), 1, 10, "coordinator")
+    yield _Choice(Kind.STALL, link("worker-0", "redis"), 1, claim_s + 3, "worker-0")
     for number in range(WORKERS):
         worker = f"worker-{number}"
         yield _Choice(Kind.KILL, worker, 0, 3, worker)
@@ -85,6 +100,7 @@ def _choices(broker_keeps_data: bool) -> Iterator[_Choice]:
         yield _Choice(Kind.PAUSE, worker, claim_s + 0.5, claim_s + 3, worker)
     yield _Choice(Kind.FLUSH, "redis", 0, 0, SERVER, SERVER_REST_S)
     yield _Choice(Kind.LOSE, "redis", 0, 5, SERVER, SERVER_REST_S)
+    yield _Choice(Kind.TAKE_BACK, "redis", 2, 10, SERVER, SERVER_REST_S)
     yield _Choice(Kind.KILL, "redis", 0, 5, SERVER, SERVER_REST_S)
     yield _Choice(Kind.PAUSE, "redis", 1, 8, SERVER, SERVER_REST_S)
     yield _Choice(Kind.KILL, "database", 0, 5, SERVER, SERVER_REST_S)
@@ -94,15 +110,20 @@ def _choices(broker_keeps_data: bool) -> Iterator[_Choice]:
         yield _Choice(Kind.STOP, "broker", 0, 5, SERVER, SERVER_REST_S)
 
 
-def plan(seed: int, seconds: float, *, broker_keeps_data: bool) -> list[Fault]:
-    """The faults of a run, by time. The same seed and broker give the same; a longer run begins as a shorter one."""
+def plan(seed: int, seconds: float, *, broker_keeps_data: bool, only: Kind | None = None) -> list[Fault]:
+    """The faults of a run, by time; `only` those of a kind. The same seed, broker and kind give the same, and a longer
+    run begins as a shorter one.
+    """
     chance = random.Random(seed)
-    choices = list(_choices(broker_keeps_data))
+    choices = [each for each in _choices(broker_keeps_data) if only in (None, each.kind)]
     faults: list[Fault] = []
     free_at: dict[str, float] = {}
     at_s = chance.uniform(*PAUSES_S)
     while at_s < seconds:
-        choice = chance.choice(_possible(choices, free_at, at_s))
+        if not (possible := _possible(choices, free_at, at_s)):
+            at_s += chance.uniform(*PAUSES_S)
+            continue
+        choice = chance.choice(possible)
         fault = Fault(at_s, choice.kind, choice.target, chance.uniform(choice.shortest_s, choice.longest_s))
         free_at[choice.group] = fault.ends_s + choice.rest_s
         faults.append(fault)

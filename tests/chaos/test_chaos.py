@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,10 +21,11 @@ from sinkworker.connectors.lifecycle import State
 from tests.apache_kafka import ApacheKafka, insisted, missing, running
 from tests.chaos import findings
 from tests.chaos.hands import Hands
-from tests.chaos.plan import SERVERS, WORKERS, Fault, Kind, plan
+from tests.chaos.plan import LINKED, SERVERS, WORKERS, Fault, Kind, link, plan
 from tests.chaos.witness import Arrival, Arrivals, Sampler, SeenCheckpoint
 from tests.oracle import consume, judge
 from tests.processes import eventually
+from tests.proxy import Proxy
 from tests.system import PARTITIONS, Flow, System
 
 EVENTS_PER_S = 150
@@ -91,13 +92,28 @@ def kafka(tmp_path: Path) -> Iterator[ApacheKafka | None]:
 
 
 @pytest.fixture
-def system(tmp_path: Path, kafka: ApacheKafka | None) -> Iterator[System]:
+def links() -> Iterator[dict[str, Proxy]]:
+    """By what the plan calls them; there once the system is."""
+    links: dict[str, Proxy] = {}
+    yield links
+    for proxy in links.values():
+        proxy.close()
+
+
+@pytest.fixture
+def system(tmp_path: Path, kafka: ApacheKafka | None, links: dict[str, Proxy]) -> Iterator[System]:
     folder = tmp_path / "system"
     folder.mkdir()
     environ = {name: str(value) for name, value in SETTINGS.items()}
     if kafka is not None:
         environ["KAFKA_BOOTSTRAP_SERVERS"] = kafka.servers
-    with System(folder, workers=WORKERS, **environ) as running:
+
+    def over_links(addresses: Mapping[str, str]) -> dict[str, dict[str, str]]:
+        servers = {"redis": "REDIS_URL", "database": "KURRENTDB_URI"}
+        links.update({link(role, server): Proxy(addresses[servers[server]]) for role in LINKED for server in servers})
+        return {role: {servers[server]: links[link(role, server)].address for server in servers} for role in LINKED}
+
+    with System(folder, over_links, workers=WORKERS, **environ) as running:
         try:
             yield running
         finally:
@@ -107,7 +123,7 @@ def system(tmp_path: Path, kafka: ApacheKafka | None) -> Iterator[System]:
 class Run:
     """One run: its load, its faults, what was seen of it, and what that amounts to."""
 
-    def __init__(self, system: System, kafka: ApacheKafka | None) -> None:
+    def __init__(self, system: System, kafka: ApacheKafka | None, links: Mapping[str, Proxy]) -> None:
         self._system = system
         # Then the topic itself says when a record came; else only when it was given to the producer.
         config = {"message.timestamp.type": "LogAppendTime"} if kafka is not None else None
@@ -119,7 +135,7 @@ class Run:
         self.arrivals = [Arrivals(system.servers, flow.topic, PARTITIONS) for flow in self.flows]
         self.sampler = Sampler(system.addresses["KURRENTDB_URI"], self.flows, self._processes)
         self.load = Load(one)
-        self.hands = Hands(system, kafka)
+        self.hands = Hands(system, kafka, links)
         self._epoch_s = time.time() - time.monotonic()
         self.violations: list[str] = []
         self.told: list[str] = []
@@ -192,23 +208,22 @@ class Run:
     def _judge_repeats(self, flow: Flow, arrivals: Sequence[Arrival], checkpoints: Sequence[SeenCheckpoint]) -> None:
         """P3: what was in flight, for each crash, and what was not in a checkpoint, where Redis lost all."""
         strikes = self.hands.strikes
-        losses = [
-            (at, findings.last_checkpoint(checkpoints, at + self._epoch_s))
-            for at, fault in strikes
-            if fault.kind in (Kind.FLUSH, Kind.LOSE)
-        ]
+        losses = [(at, findings.last_checkpoint(checkpoints, at + self._epoch_s)) for at in self.hands.losses]
         lost, others = findings.repeats(arrivals, losses)
-        after = findings.by_moment([at for at, _ in strikes], (each.at for each in others))
+        spans = {(at, self.hands.ends[fault]): fault for at, fault in strikes}
+        stops = [span for span, fault in spans.items() if fault.kind is Kind.STOP and fault.target not in SERVERS]
+        crashes = [span for span in spans if span not in stops]
+        after = findings.blamed(crashes, stops, (each.at for each in others))
         by_kind: Counter[str] = Counter({"Redis lost them": len(lost)} if lost else {})
-        for number, count in after.items():
-            fault = strikes[number][1] if number >= 0 else None
-            by_kind["no fault" if fault is None else f"{fault.kind} {fault.target}"] += count
-        crashes = sum(fault.kind is not Kind.STOP for _, fault in strikes)
+        for span, count in after.items():
+            by_kind["no fault" if span is None else f"{spans[span].kind} {spans[span].target}"] += count
         most = max(after.values(), default=0)
-        repeated = len(lost) + len(others)
+        repeated, per_crash = len(lost) + len(others), (len(lost) + len(others)) / max(1, len(crashes))
         told = ", ".join(f"{count} after {name}" for name, count in by_kind.most_common())
-        self.told.append(f"  duplicates: {repeated}, {repeated / max(1, crashes):.1f} per crash ({told or 'none'})")
-        self._check(after[-1] == 0, f"{flow.id}: {after[-1]} duplicates before the first fault")
+        self.told.append(f"  duplicates: {repeated}, {per_crash:.1f} per crash ({told or 'none'})")
+        self._check(after[None] == 0, f"{flow.id}: {after[None]} duplicates before the first fault")
+        for span in stops:
+            self._check(after[span] == 0, f"{flow.id}: {after[span]} duplicates after a clean stop: {spans[span]}")
         self._check(
             most <= IN_FLIGHT_RECORDS,
             f"{flow.id}: {most} duplicates after one fault, more than the {IN_FLIGHT_RECORDS} that may be in flight",
@@ -262,6 +277,7 @@ def _is_well(flow: Flow) -> bool:
 def test_random_faults_under_load_break_no_promise(
     system: System,
     kafka: ApacheKafka | None,
+    links: dict[str, Proxy],
     tmp_path: Path,
     request: pytest.FixtureRequest,
     capsys: pytest.CaptureFixture[str],
@@ -271,11 +287,12 @@ def test_random_faults_under_load_break_no_promise(
         seed = random.SystemRandom().randrange(1_000_000)
     minutes = request.config.getoption("--minutes")
     broker = "the embedded broker, which is only paused" if kafka is None else "Apache Kafka"
-    heading = f"chaos: --seed {seed} --minutes {minutes:g}, with {broker}"
+    only = request.config.getoption("--only")
+    heading = f"chaos: --seed {seed} --minutes {minutes:g}{f' --only {only!r}' if only else ''}, with {broker}"
     with capsys.disabled():
         print(f"\n{heading}")
-    faults = plan(seed, minutes * 60, broker_keeps_data=kafka is not None)
-    run = Run(system, kafka)
+    faults = plan(seed, minutes * 60, broker_keeps_data=kafka is not None, only=only and Kind(only))
+    run = Run(system, kafka, links)
     try:
         run.go(faults, minutes * 60)
     except BaseException:

@@ -90,5 +90,7 @@ def test_a_lost_redis_explains_what_comes_again_behind_the_checkpoint_and_nothin
     assert findings.repeats([*first, *again], [(7.0, -1)]) == ([], again)
 
 
-def test_moments_are_counted_by_what_they_follow() -> None:
-    assert findings.by_moment([1.0, 5.0], [0.5, 1.5, 4.0, 6.0]) == {-1: 1, 0: 2, 1: 1}
+def test_a_stop_is_blamed_only_where_no_crash_can_be() -> None:
+    crash, stop, later = (1.0, 3.0), (4.0, 5.0), (40.0, 41.0)
+    assert findings.blamed([crash], [stop, later], [0.5, 1.5, 4.5]) == {None: 1, crash: 2}
+    assert findings.blamed([crash], [stop, later], [30.0, 40.5]) == {stop: 1, later: 1}
