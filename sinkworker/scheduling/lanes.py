@@ -25,6 +25,8 @@ class Limits:
     """Most batches in a mailbox."""
     undelivered_bytes: int = 64 << 20
     """Buffered and dispatched bytes at which reading pauses."""
+    record_bytes: int = 650
+    """What a buffered record takes in memory beside the event: measured."""
 
 
 _Place: TypeAlias = Cursor | Record
@@ -69,7 +71,7 @@ class Lanes:
         size = len(record.raw)
         buffer.waiting.append((before, record))
         buffer.size += size
-        self._buffered_bytes += size
+        self._buffered_bytes += size + self._limits.record_bytes
 
     def _was_delivered(self, record: Record, lane: LaneNumber) -> bool:
         done = self._progress.get(lane)
@@ -139,7 +141,7 @@ class Lanes:
             last, size = record, larger
             raws.append(record.raw)
         buffer.size -= size
-        self._buffered_bytes -= size
+        self._buffered_bytes -= size + len(raws) * self._limits.record_bytes
         if not waiting:
             del self._buffers[lane]
         return Batch(

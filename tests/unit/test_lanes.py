@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +14,7 @@ from sinkworker.scheduling.lanes import Lanes, Limits
 from tests import builders
 from tests.builders import cursor
 
-LIMITS = Limits(batch_records=4, batch_bytes=100, eager_depth=1, lane_depth=3, undelivered_bytes=400)
+LIMITS = Limits(batch_records=4, batch_bytes=100, eager_depth=1, lane_depth=3, undelivered_bytes=400, record_bytes=0)
 LANE = LaneNumber(0)
 
 
@@ -25,8 +27,8 @@ def survey(depth: int = 0, in_flight_bytes: int = 0, lane: int = 0) -> Survey:
     return Survey(counter=1, mailboxes=mailboxes, in_flight_bytes=in_flight_bytes)
 
 
-def lanes(progress: dict[LaneNumber, Cursor] | None = None) -> Lanes:
-    return Lanes(Cursor.BEGINNING, progress or {}, LIMITS)
+def lanes(progress: dict[LaneNumber, Cursor] | None = None, limits: Limits = LIMITS) -> Lanes:
+    return Lanes(Cursor.BEGINNING, progress or {}, limits)
 
 
 def test_a_record_leaves_at_once_when_nothing_waits_before_it() -> None:
@@ -100,6 +102,17 @@ def test_reading_pauses_when_as_much_is_undelivered_as_may_be() -> None:
     core.take()
     full.append(core.full)
     assert full == [False, True, False]
+
+
+def test_small_records_count_with_what_they_take_in_memory() -> None:
+    """P6: of events with hardly any data the objects around them take the most."""
+    core = lanes(limits=replace(LIMITS, record_bytes=90))
+    full = []
+    for position in (10, 20, 30, 40):
+        core.offer(record(position), LANE)
+        full.append(core.full)
+    core.take()
+    assert [*full, core.full] == [False, False, False, True, False]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 150), st.integers(0, 4)), max_size=60))

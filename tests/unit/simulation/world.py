@@ -67,7 +67,7 @@ SETTINGS = {
 }
 EXACTLY_ONCE = {"delivery:guarantee": "exactlyOnce"}
 LEASE_MS = 3_000
-LIMITS = Limits(batch_records=3, batch_bytes=1000, eager_depth=1, lane_depth=4, undelivered_bytes=400)
+LIMITS = Limits(batch_records=3, batch_bytes=1000, eager_depth=1, lane_depth=4, undelivered_bytes=400, record_bytes=0)
 BOUNDS = Bounds(activation_s=20, delivery_timeout_s=15, drain_timeout_s=2)
 DRAIN_S = 100.0
 
