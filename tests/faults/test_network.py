@@ -24,7 +24,9 @@ SERVERS = ("redis", "database")
 FAULT_S = 8.0
 """Longer than a claim, a delivery and a call to Redis last in these tests."""
 CATCHES_UP_WITHIN_S = 60.0
-"""With what a minute brings."""
+"""With what a minute brings. Standing still is over before, when the first of it moves; how long the rest takes is the
+machine's affair.
+"""
 
 SHORT_STALL_S = float(QUICK["SINKWORKER_DELIVERY_TIMEOUT_S"]) - 2
 REDIS_CUT, DATABASE_CUT, KAFKA_CUT = 20_000, 100_000, 2_000
