@@ -32,6 +32,8 @@ SHORT_STALL_S = float(QUICK["SINKWORKER_DELIVERY_TIMEOUT_S"]) - 2
 REDIS_CUT, DATABASE_CUT, KAFKA_CUT = 20_000, 100_000, 2_000
 """Bytes from the server: some calls, some events, some confirmations."""
 
+pytestmark = pytest.mark.long
+
 
 @dataclass
 class Network:
@@ -101,7 +103,6 @@ def flow(world: World) -> Iterator[Flow]:
     flow.stop()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("role", ROLES[:3])
 def test_a_server_that_one_role_alone_cannot_reach(world: World, flow: Flow, role: str, server: str) -> None:
@@ -118,7 +119,6 @@ def test_a_server_that_one_role_alone_cannot_reach(world: World, flow: Flow, rol
     assert all(each.alive for each in world.system.roles.values())
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_server_that_nobody_can_reach(world: World, flow: Flow, server: str) -> None:
     with watched(flow) as arrivals:
@@ -131,7 +131,6 @@ def test_a_server_that_nobody_can_reach(world: World, flow: Flow, server: str) -
     assert repeats(arrivals) <= 2 * IN_FLIGHT  # P3
 
 
-@pytest.mark.long
 def test_a_database_that_is_away_for_a_minute(world: World, flow: Flow) -> None:
     with watched(flow) as arrivals:
         with contextlib.ExitStack() as faults:
@@ -156,10 +155,10 @@ def far(proxy: Proxy) -> contextlib.AbstractContextManager[None]:
     ("fault", "seconds", "most"),
     [
         pytest.param(Proxy.stalled, SHORT_STALL_S, 0, id="a short stall"),
-        pytest.param(Proxy.stalled, FAULT_S, IN_FLIGHT, id="a long stall", marks=pytest.mark.long),
-        pytest.param(Proxy.unreachable, FAULT_S, IN_FLIGHT, id="unreachable", marks=pytest.mark.long),
-        pytest.param(cut_short, FAULT_S, 0, id="cut in mid-answer", marks=pytest.mark.long),
-        pytest.param(far, FAULT_S, 0, id="far away", marks=pytest.mark.long),
+        pytest.param(Proxy.stalled, FAULT_S, IN_FLIGHT, id="a long stall"),
+        pytest.param(Proxy.unreachable, FAULT_S, IN_FLIGHT, id="unreachable"),
+        pytest.param(cut_short, FAULT_S, 0, id="cut in mid-answer"),
+        pytest.param(far, FAULT_S, 0, id="far away"),
     ],
 )
 def test_a_kafka_behind_a_bad_network(
@@ -175,7 +174,6 @@ def test_a_kafka_behind_a_bad_network(
     assert repeats(arrivals) <= most
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("server", "after_bytes"), [("redis", REDIS_CUT), ("database", DATABASE_CUT)])
 def test_connections_that_are_cut_in_the_middle_of_an_answer(
     world: World, flow: Flow, server: str, after_bytes: int
@@ -190,7 +188,6 @@ def test_connections_that_are_cut_in_the_middle_of_an_answer(
     assert repeats(arrivals) <= IN_FLIGHT * FAULT_S  # each takeover may repeat what was in flight, at most one a second
 
 
-@pytest.mark.long
 def test_servers_that_are_far_away(world: World, flow: Flow) -> None:
     with watched(flow) as arrivals, contextlib.ExitStack() as faults:
         for proxy in world.network.all:

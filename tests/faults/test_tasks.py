@@ -29,6 +29,8 @@ LOSSES = 6
 LONG_ACTIVATION_S = "3"
 """Longer than the visibility timeout."""
 
+pytestmark = pytest.mark.long
+
 
 class Receptions:
     """How often workers were handed each task, as Celery's events tell."""
@@ -71,7 +73,6 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         yield running
 
 
-@pytest.mark.long
 def test_tasks_that_are_redelivered_while_they_run(impatient: System) -> None:
     """Celery itself does it, as for every task that outlasts its visibility timeout."""
     flow = Flow(impatient, impatient.topic())
@@ -105,12 +106,11 @@ def nothing_repeated(flow: Flow, differs: Differs = differs_in_content) -> None:
     flow.stop()
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(LOSSES, marks=pytest.mark.long)])
-def test_task_messages_that_are_lost(system: System, times: int) -> None:
+def test_task_messages_that_are_lost(system: System) -> None:
     """All that are queued: the coordinator sends them again."""
     flow = system.flow()
     with flow.load():
-        for _ in range(times):
+        for _ in range(LOSSES):
             eventually(lambda: system.redis.delete(QUEUE), within_s=30, every_s=0.0)
         before = flow.position
         eventually(lambda: flow.position > before, within_s=30)
