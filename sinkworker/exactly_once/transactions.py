@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -102,6 +103,7 @@ class LaneTransactions:
         self._options = options
         self._primed: set[tuple[str, int]] = set()
         self._prepared = False
+        self._sending: _Call | None = None
         self._serial = 0
         """Of the transaction: reports of an aborted one come late."""
         self._producer = Producer(
@@ -203,10 +205,7 @@ class LaneTransactions:
         Raises Broken where it failed, or where nobody knows (X2).
         """
         if not self._prepared:
-            place = TopicPartition(self._place.topic, 0, mark.offset, metadata=mark.encode())
-            self._prepared = self._step(
-                lambda: self._producer.send_offsets_to_transaction([place], self._group, SLICE_S), "keep its progress"
-            )
+            self._prepared = self._prepare(mark)
             return False
         if not self._step(lambda: self._producer.commit_transaction(SLICE_S), "commit a transaction"):
             return False
@@ -214,11 +213,29 @@ class LaneTransactions:
         self.mark = mark
         return True
 
+    def _prepare(self, mark: Mark) -> bool:
+        """Have the mark in the transaction; False is to be called again.
+
+        In a thread: other than its siblings, this call of the client library ends only when the brokers have answered.
+        """
+        if self._sending is None:
+            place = TopicPartition(self._place.topic, 0, mark.offset, metadata=mark.encode())
+            call = partial(self._producer.send_offsets_to_transaction, [place], self._group, SLICE_S)
+            self._sending = _Call(call)
+            self._sending.start()
+        self._sending.join(SLICE_S)
+        if self._sending.is_alive():
+            return False
+        sent, self._sending = self._sending, None
+        return self._step(sent.answer, "keep its progress")
+
     def abort(self, timeout_s: float) -> bool:
         """Give the transaction up. Whether that is certain, and the producer good for another one."""
         if not self.in_transaction:
             return True
         deadline = time.monotonic() + timeout_s
+        if self._sending is not None:
+            return False
         self.in_transaction, self.outstanding = False, 0
         try:
             while not self._step(lambda: self._producer.abort_transaction(SLICE_S), "abort a transaction"):
@@ -276,6 +293,26 @@ class LaneTransactions:
     def shut_out(self) -> bool:
         """The brokers refuse the connection itself: waiting does not help."""
         return self.trouble is not None and self.trouble.code() in REFUSED_CONNECTIONS
+
+
+class _Call(threading.Thread):
+    """A call in a thread of its own, which does not keep the process alive."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        super().__init__(name="transaction", daemon=True)
+        self._call = call
+        self._error: KafkaException | None = None
+
+    def run(self) -> None:
+        try:
+            self._call()
+        except KafkaException as exc:
+            self._error = exc
+
+    def answer(self) -> None:
+        """Raises what the call raised."""
+        if self._error is not None:
+            raise self._error
 
 
 class TransactionalKafka:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import signal
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -199,6 +200,20 @@ def test_a_lane_that_is_opened_fences_its_last_owner_before_it_reads_the_mark(la
     second._read = read_late  # type: ignore[method-assign]
     second.open(10)
     assert second.mark == Mark(cursor(1))
+
+
+def test_no_call_outlasts_a_claim_while_the_broker_is_silent(kafka: ApacheKafka, lanes: Lanes) -> None:
+    lane = lanes.opened()
+    lanes.send(lane, b"waits")
+    os.kill(kafka.pid, signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        assert [lane.commit(Mark(cursor(5))) for _ in range(4)] == [False] * 4
+        assert time.monotonic() - begun < 5  # or a worker could not renew its claims
+    finally:
+        os.kill(kafka.pid, signal.SIGCONT)
+    commit(lane, 5)
+    assert lanes.guard.read()[LANE] == Mark(cursor(5))
 
 
 def test_a_closed_lane_is_not_delivered(lanes: Lanes) -> None:
