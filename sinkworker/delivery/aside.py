@@ -16,8 +16,9 @@ from sinkworker.model import Epoch, LaneNumber
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 1.0
-"""How long the process waits together with an activation that hears nothing from Kafka."""
+PATIENCE_S = 2.5
+"""How long the process waits together with an activation that hears nothing from Kafka. The first word of brokers that
+are well may take more than a second."""
 
 LEAST_PATIENCE_S = 0.2
 """The same, where the last activation waited in vain."""

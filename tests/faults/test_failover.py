@@ -1,4 +1,4 @@
-"""Three nodes of Apache Kafka under load: brokers die, leaders move, disks fill; nothing lost, order kept (P1, P2)."""
+"""Three nodes of Apache Kafka under load: brokers die, leaders move, disks fill; P1, P2 and P4 hold."""
 
 from __future__ import annotations
 
@@ -36,6 +36,15 @@ def in_flow(flow: Flow, records: int = RECORDS) -> Flow:
     flow.appending = flow.append_in_background(records)
     eventually(lambda: flow.position > 0)
     return flow
+
+
+@pytest.fixture(autouse=True)
+def beside(system: System) -> Iterator[None]:
+    """A connector that delivers exactly once meets the same (P4)."""
+    flow = in_flow(system.flow(**{"delivery:guarantee": "exactlyOnce"}))
+    yield
+    assert outcome(flow).duplicates == 0
+    flow.stop()
 
 
 def test_a_leader_that_is_killed_and_comes_back_loses_nothing(cluster: Cluster, system: System) -> None:
