@@ -106,6 +106,7 @@ def test_what_dies_as_the_clock_of_redis_is_put_back_is_replaced_all_the_same(
     system: System, flow: Flow, of_redis: Clock
 ) -> None:
     """Its leases would last for an hour more."""
+    eventually(lambda: system.roles["scheduler"].said(f"connector={flow.id}"))
     second = system.another("scheduler", ["sinkworker", "scheduler"])
     second.start()
     try:

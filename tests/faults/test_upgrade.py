@@ -130,19 +130,19 @@ def test_a_ledger_of_a_newer_release_is_left_to_it(tmp_path: Path) -> None:
 
 
 def test_a_connector_that_only_a_newer_release_understands_is_handed_over_to_it(tmp_path: Path) -> None:
-    newer = next_one(tmp_path, ("sinkworker/connectors/lifecycle.py", "VERSION = 1", "VERSION = 2"))
+    newer = next_one(tmp_path, ("sinkworker/connectors/lifecycle.py", "VERSION = 2", "VERSION = 3"))
     with System(tmp_path, workers=1) as system:
         flow = system.flow()
         with flow.load():
             for name in ("worker", "coordinator", "scheduler"):
                 scheduler = start_another(system, name, newer)
             eventually(lambda: scheduler.said("standing by"))
-            data = {"version": 2, "time": datetime.now(UTC).isoformat(), "name": "of tomorrow"}
+            data = {"version": 3, "time": datetime.now(UTC).isoformat(), "name": "of tomorrow"}
             event = NewEvent(type="$sinkworker-renamed", data=json.dumps(data).encode())
             system.client.append_to_stream(streams.of_connector(flow.id), current_version=StreamState.ANY, events=event)
             eventually(lambda: scheduler.said("running from position"), within_s=30)
             for name in ("scheduler", "coordinator"):
-                eventually(lambda role=system.roles[name]: role.said("has version 2, this release knows 1"))  # type: ignore[misc]
+                eventually(lambda role=system.roles[name]: role.said("has version 3, this release knows 2"))  # type: ignore[misc]
             delivers_what_is_there(flow)
         verdict = flow.delivered()
         assert verdict.holds, verdict
