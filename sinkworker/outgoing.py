@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, Producer
 
 from sinkworker.errors import Undeliverable
 from sinkworker.model import LaneNumber, Place
 
-PARTITION_UNASSIGNED = -1
+_UNASSIGNED = -1
 
 _PERMANENT = frozenset(
     {
@@ -116,6 +117,19 @@ class Refusal:
             f"Kafka refuses record {record.record_id} of stream {record.stream!r} (type {record.type!r}, position "
             f"{record.position}) for topic {record.topic!r}: {self.error.str()} ({self.error.name()})."
         )
+
+
+def produce(producer: Producer, record: Outgoing, on_delivery: Callable[..., None]) -> None:
+    """Hand a record to the client library. Raises BufferError where its queue is full, KafkaException for a refusal."""
+    producer.produce(
+        record.topic,
+        value=record.value,
+        key=record.key,
+        # A keyed record's partition is librdkafka's to choose, as with the original (contract §2.2).
+        partition=record.partition if record.key is None else _UNASSIGNED,
+        headers=record.headers,  # type: ignore[arg-type]  # lists are invariant: these are bytes, not any
+        on_delivery=on_delivery,
+    )
 
 
 def batch_limits(smallest: int, largest: int) -> dict[str, int]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from sinkworker.connectors.lifecycle import ProgressPlace
-from sinkworker.connectors.settings import SinkSettings
 from sinkworker.delivery.messages import cursor_of
-from sinkworker.delivery.outlet import KafkaOutlet, events
+from sinkworker.delivery.outlet import Errand, KafkaOutlet, events
 from sinkworker.errors import Stale
 from sinkworker.exactly_once.marks import Lineage, lost
 from sinkworker.exactly_once.transactions import LaneTransactions, TransactionalKafka
@@ -39,23 +37,14 @@ class ExactKafkaOutlet(KafkaOutlet):
 
     transactional = True
 
-    def __init__(
-        self,
-        connector_id: str,
-        settings: SinkSettings,
-        options: Mapping[str, Any],
-        in_flight: int,
-        answer_timeout_s: float,
-        timed: Callable[[float, int], None],
-        life_of: Callable[[str, Generation], Life],
-    ) -> None:
+    def __init__(self, errand: Errand, life_of: Callable[[str, Generation], Life]) -> None:
         """`life_of`: of the connector's present generation. Raises Stale for another."""
-        super().__init__(connector_id, settings, options, in_flight, answer_timeout_s, timed)
-        self._connector_id = connector_id
+        super().__init__(errand)
+        self._connector_id = errand.connector_id
         self._life_of = life_of
         self._life: Life | None = None
         self._open: OrderedDict[tuple[Generation, LaneNumber], LaneTransactions] = OrderedDict()
-        self._kafka = TransactionalKafka(options, answer_timeout_s)
+        self._kafka = TransactionalKafka(errand.options, errand.answer_timeout_s)
         self._checked_at = -TOPIC_CHECK_S
 
     def lane(self, granted: Granted) -> LaneTransactions:

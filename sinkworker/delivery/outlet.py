@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -36,29 +37,38 @@ REMEMBERED_S = 4.0
 which the worker does nothing for other connectors."""
 
 
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What an outlet is made for."""
+
+    connector_id: str
+    settings: SinkSettings
+    options: Mapping[str, Any]
+    """The producer's."""
+    in_flight: int
+    """Batches of a lane, unless the settings have one wait for the other."""
+    answer_timeout_s: float
+    """How long brokers may take to describe a topic."""
+    timed: Callable[[float, int], None]
+    """Told of transformed records, as `Transformer` tells it."""
+
+
 class KafkaOutlet:
     """What a worker process keeps for one connector and its present settings."""
 
     transactional = False
 
-    def __init__(
-        self,
-        connector_id: str,
-        settings: SinkSettings,
-        options: Mapping[str, Any],
-        in_flight: int,
-        answer_timeout_s: float,
-        timed: Callable[[float, int], None],
-    ) -> None:
-        self.in_flight_batches = 1 if settings.wait_for_broker_ack else in_flight
+    def __init__(self, errand: Errand) -> None:
+        connector_id, settings, options = errand.connector_id, errand.settings, errand.options
+        self.in_flight_batches = 1 if settings.wait_for_broker_ack else errand.in_flight
         self.failures = 0
         self.outgrown = False
         """See `deliver.Outlet`: a topic was met that the producer is not made for, or one too many."""
         self._settings = settings
         self._options = options
-        self._builder = MessageBuilder(connector_id, settings, timed)
+        self._builder = MessageBuilder(connector_id, settings, errand.timed)
         self._producer: LaneProducer | None = None
-        self._answer_timeout_s = answer_timeout_s
+        self._answer_timeout_s = errand.answer_timeout_s
         self._brokers: Brokers | None = None
         self._away: KafkaUnavailable | None = None
         self._away_until_s = 0.0
@@ -171,13 +181,6 @@ def events(batch: Batch) -> Iterator[Any]:
         ) from exc
 
 
-MakeOutlet = Callable[
-    [str, SinkSettings, Mapping[str, Any], int, float, Callable[[float, int], None]],
-    KafkaOutlet,
-]
-"""Makes the outlet of a connector; the arguments are those of `KafkaOutlet`."""
-
-
 class Outlets:
     """The outlets of a worker process, one for each connector: that of other settings replaces it."""
 
@@ -188,7 +191,7 @@ class Outlets:
         default_servers: str,
         answer_timeout_s: float,
         timed: Callable[[str, float, int], None] = lambda _connector, _seconds, _records: None,
-        make: MakeOutlet | None = None,
+        make: Callable[[Errand], KafkaOutlet] = KafkaOutlet,
     ) -> None:
         """`answer_timeout_s`: how long brokers may take to describe a topic, meanwhile nobody renews a claim.
 
@@ -200,7 +203,7 @@ class Outlets:
         self._default_servers = default_servers
         self._answer_timeout_s = answer_timeout_s
         self._timed = timed
-        self._make = make or KafkaOutlet
+        self._make = make
         self._outlets: dict[str, tuple[SettingsId, KafkaOutlet]] = {}
 
     def get(self, connector_id: str, settings_id: SettingsId) -> KafkaOutlet:
@@ -212,9 +215,8 @@ class Outlets:
         if held is not None:
             held[1].close()
         options = settings.producer_options(connector_id, self._default_servers)
-        outlet = self._make(
-            connector_id, settings, options, self._in_flight, self._answer_timeout_s, partial(self._timed, connector_id)
-        )
+        timed = partial(self._timed, connector_id)
+        outlet = self._make(Errand(connector_id, settings, options, self._in_flight, self._answer_timeout_s, timed))
         self._outlets[connector_id] = (settings_id, outlet)
         return outlet
 

@@ -12,7 +12,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sinkworker.delivery.window import InFlight
-from sinkworker.outgoing import PARTITION_UNASSIGNED, REFUSED_CONNECTIONS, Outgoing, Refusal, batch_limits
+from sinkworker.outgoing import REFUSED_CONNECTIONS, Outgoing, Refusal, batch_limits, produce
 from sinkworker.topics import CRITICAL_ONLY, DEFAULT_MAX_MESSAGE_BYTES
 
 _LOG = logging.getLogger("sinkworker.librdkafka")
@@ -64,15 +64,7 @@ class LaneProducer:
         if self.refusal is not None:
             return False
         try:
-            self._producer.produce(
-                record.topic,
-                value=record.value,
-                key=record.key,
-                # A keyed record's partition is librdkafka's to choose, as with the original (contract §2.2).
-                partition=record.partition if record.key is None else PARTITION_UNASSIGNED,
-                headers=record.headers,  # type: ignore[arg-type]  # lists are invariant: these are bytes, not any
-                on_delivery=partial(self._on_report, flight, record),
-            )
+            produce(self._producer, record, partial(self._on_report, flight, record))
         except BufferError:
             return False
         except KafkaException as exc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from sinkworker.delivery.aside import Aside
 from sinkworker.delivery.deliver import Bounds, Delivered, Delivery
 from sinkworker.delivery.exact import ExactWork
 from sinkworker.delivery.exact_outlet import ExactKafkaOutlet, Life
-from sinkworker.delivery.outlet import KafkaOutlet, Outlets
+from sinkworker.delivery.outlet import Errand, KafkaOutlet, Outlets
 from sinkworker.delivery.window import InFlight
 from sinkworker.errors import OtherRelease, SinkworkerError, Stale, Transient, Unavailable, Undeliverable
 from sinkworker.exactly_once.marks import Lineage
@@ -154,18 +154,8 @@ class Worker:
         logs.heed(connector_id, active.logging_enabled)
         return active
 
-    def _outlet(
-        self,
-        connector_id: str,
-        settings: SinkSettings,
-        options: Mapping[str, Any],
-        in_flight: int,
-        answer_timeout_s: float,
-        timed: Callable[[float, int], None],
-    ) -> KafkaOutlet:
-        if not settings.exactly_once:
-            return KafkaOutlet(connector_id, settings, options, in_flight, answer_timeout_s, timed)
-        return ExactKafkaOutlet(connector_id, settings, options, in_flight, answer_timeout_s, timed, self._life_of)
+    def _outlet(self, errand: Errand) -> KafkaOutlet:
+        return ExactKafkaOutlet(errand, self._life_of) if errand.settings.exactly_once else KafkaOutlet(errand)
 
     def _life_of(self, connector_id: str, generation: Generation) -> Life:
         """What is recorded of the generation. Raises Stale when the connector is in another by now."""

@@ -25,7 +25,7 @@ from sinkworker.connectors.lifecycle import ProgressPlace
 from sinkworker.errors import KafkaUnavailable, Misconfigured, Transient
 from sinkworker.exactly_once.marks import Mark
 from sinkworker.model import LaneNumber
-from sinkworker.outgoing import PARTITION_UNASSIGNED, REFUSED_CONNECTIONS, Outgoing, Refusal, batch_limits
+from sinkworker.outgoing import REFUSED_CONNECTIONS, Outgoing, Refusal, batch_limits, produce
 from sinkworker.topics import CRITICAL_ONLY, DEFAULT_MAX_MESSAGE_BYTES, Brokers, client_options
 
 _LOG = logging.getLogger("sinkworker.librdkafka")
@@ -169,14 +169,7 @@ class LaneTransactions:
         if self.refusal is not None or self._broken is not None:
             return False
         try:
-            self._producer.produce(
-                record.topic,
-                value=record.value,
-                key=record.key,
-                partition=record.partition if record.key is None else PARTITION_UNASSIGNED,
-                headers=record.headers,  # type: ignore[arg-type]  # lists are invariant: these are bytes, not any
-                on_delivery=partial(self._on_report, self._serial, record),
-            )
+            produce(self._producer, record, partial(self._on_report, self._serial, record))
         except BufferError:
             return False
         except KafkaException as exc:

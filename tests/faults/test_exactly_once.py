@@ -18,6 +18,7 @@ from sinkworker.connectors.lifecycle import State
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.crashpoints import CrashPoint
 from sinkworker.delivery.exact_outlet import ExactKafkaOutlet, Life
+from sinkworker.delivery.outlet import Errand
 from sinkworker.errors import Stale
 from sinkworker.exactly_once.guard import Guard
 from sinkworker.exactly_once.marks import Lineage, Mark
@@ -218,9 +219,8 @@ def test_no_call_outlasts_a_claim_while_the_broker_is_silent(kafka: ApacheKafka,
 
 def test_a_closed_lane_is_not_delivered(lanes: Lanes) -> None:
     life = Life(lanes.lineage, lanes.kafka.place(lanes.topic))
-    outlet = ExactKafkaOutlet(
-        "loans", SinkSettings(topic=lanes.topic), lanes.options, 4, 5.0, lambda _s, _n: None, lambda _id, _g: life
-    )
+    errand = Errand("loans", SinkSettings(topic=lanes.topic), lanes.options, 4, 5.0, lambda _s, _n: None)
+    outlet = ExactKafkaOutlet(errand, lambda _id, _generation: life)
     claim = Claim(Epoch(1), LANE, "token")
     granted = Granted(claim, lanes.lineage.generation, Layout(6, 2, "k"), SettingsId("s"))
     assert outlet.lane(granted).mark == Mark(cursor(1))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from celery import Celery
 
+from tests.celery_events import heard
 from tests.oracle import Verdict
 from tests.processes import eventually
 from tests.system import IN_FLIGHT, PARTITIONS, Flow, Role, System
@@ -37,20 +36,13 @@ class Activations:
 
     def __init__(self, redis_url: str) -> None:
         self.all: list[Activation] = []
-        self._app = Celery(broker=redis_url)
+        self._redis_url = redis_url
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
         """Inside, what workers say is heard."""
-        with self._app.connection_for_read() as connection:
-            receiver = self._app.events.Receiver(connection, handlers={"task-succeeded": self._on_success})
-            thread = threading.Thread(target=receiver.capture, kwargs={"wakeup": False}, daemon=True)
-            thread.start()
-            try:
-                yield
-            finally:
-                receiver.should_stop = True
-                thread.join()
+        with heard(self._redis_url, task_succeeded=self._on_success):
+            yield
 
     def _on_success(self, event: dict[str, Any]) -> None:
         done = ast.literal_eval(event["result"])

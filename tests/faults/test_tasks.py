@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
-from celery import Celery
 
 from sinkworker.demo.judge import Differs, differs_in_content
+from tests.celery_events import heard
 from tests.oracle import consume, judge
 from tests.processes import eventually
 from tests.system import Flow, System
@@ -37,19 +36,12 @@ class Receptions:
 
     def __init__(self, redis_url: str) -> None:
         self.times: Counter[str] = Counter()
-        self._app = Celery(broker=redis_url)
+        self._redis_url = redis_url
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        with self._app.connection_for_read() as connection:
-            receiver = self._app.events.Receiver(connection, handlers={"task-received": self._on_received})
-            thread = threading.Thread(target=receiver.capture, kwargs={"wakeup": False}, daemon=True)
-            thread.start()
-            try:
-                yield
-            finally:
-                receiver.should_stop = True
-                thread.join()
+        with heard(self._redis_url, task_received=self._on_received):
+            yield
 
     def _on_received(self, event: dict[str, Any]) -> None:
         self.times[event["uuid"]] += 1

@@ -10,7 +10,7 @@ import pytest
 from sinkworker.connectors.lifecycle import Connector, GenerationInfo, ProgressPlace, State
 from sinkworker.connectors.settings import SinkSettings, parse
 from sinkworker.errors import Misconfigured
-from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision, SettingsId
+from sinkworker.model import Cursor, Generation, LaneNumber, Layout, Position, Revision
 from sinkworker.scheduling.generations import (
     MOST_LANES,
     FromBeginning,
@@ -20,6 +20,7 @@ from sinkworker.scheduling.generations import (
     layout,
     opening,
 )
+from tests.builders import stopped_connector
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CHECKPOINT = Cursor(Position(500), Position(500), Revision(4), "e-4")
@@ -40,22 +41,8 @@ def connector(config: SinkSettings | None = None, *, generation: bool = True) ->
         reason="first start",
         opened_at=NOW,
     )
-    return Connector(
-        id="loans-sink",
-        name="loans-sink",
-        settings={},
-        settings_id=SettingsId("settings-0"),
-        state=State.ACTIVATING,
-        should_run=True,
-        created_at=NOW,
-        updated_at=NOW,
-        state_at=NOW,
-        settings_at=NOW,
-        revision=Revision(9),
-        created_revision=Revision(0),
-        epoch=Epoch(5),
-        generation=info if generation else None,
-    )
+    found = info if generation else None
+    return replace(stopped_connector(), state=State.ACTIVATING, should_run=True, generation=found)
 
 
 @pytest.mark.parametrize(("initial", "start"), [("earliest", FromBeginning()), ("latest", FromNow())])

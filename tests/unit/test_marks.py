@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
-from sinkworker.connectors.lifecycle import Connector, State
+from sinkworker.connectors.lifecycle import Connector
 from sinkworker.errors import Misconfigured
 from sinkworker.exactly_once.marks import Lineage, Mark, behind, to_restore
-from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Revision, SettingsId
-from tests.builders import cursor
+from sinkworker.model import Cursor, Generation, LaneNumber, Revision
+from tests.builders import cursor, stopped_connector
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-STOPPED = Connector(
-    id="loans",
-    name="loans",
-    settings={},
-    settings_id=SettingsId("s"),
-    state=State.STOPPED,
-    should_run=False,
-    created_at=NOW,
-    updated_at=NOW,
-    state_at=NOW,
-    settings_at=NOW,
-    revision=Revision(9),
-    created_revision=Revision(0),
-    epoch=Epoch(3),
-    ran_revision=Revision(4),
-    drained_revision=Revision(5),
-)
+STOPPED = replace(stopped_connector(), ran_revision=Revision(4), drained_revision=Revision(5))
 CRASHED = replace(STOPPED, ran_revision=Revision(6))
 NEVER_RAN = replace(STOPPED, ran_revision=None, drained_revision=None)
 ZERO, ONE = LaneNumber(0), LaneNumber(1)

@@ -8,7 +8,7 @@ import pytest
 
 from sinkworker.connectors.settings import parse
 from sinkworker.delivery import outlet
-from sinkworker.delivery.outlet import KafkaOutlet
+from sinkworker.delivery.outlet import Errand, KafkaOutlet
 from sinkworker.ledger import payload
 from sinkworker.model import Layout
 from sinkworker.outgoing import Outgoing
@@ -42,7 +42,7 @@ def brokers(monkeypatch: pytest.MonkeyPatch) -> Brokers:
 def template(brokers: Brokers) -> Iterator[KafkaOutlet]:
     settings = parse({"instanceTypeName": "kafka-sink", "topic": "users-{metadata.limit}"})
     options = {"bootstrap.servers": "127.0.0.1:1", "enable.idempotence": True}
-    made = KafkaOutlet("users", settings, options, 4, 1.0, lambda _s, _n: None)
+    made = KafkaOutlet(Errand("users", settings, options, 4, 1.0, lambda _s, _n: None))
     yield made
     made.close()
 
