@@ -45,6 +45,10 @@ PARTITIONS = 6
 IN_FLIGHT = PARTITIONS * Config().in_flight_batches * int(QUICK["SINKWORKER_BATCH_RECORDS"])
 """P3: the most records of a connector that all workers together may have produced and not acknowledged."""
 
+DISPATCHED = PARTITIONS * Config().lane_depth * int(QUICK["SINKWORKER_BATCH_RECORDS"])
+"""The most records in all mailboxes of a connector: a Redis that is put back to an older snapshot has these again, and
+workers deliver them, below the checkpoint too, until a scheduler takes over."""
+
 OWN_KEYS = {"partitionKeyExtraction:source": "headers", "partitionKeyExtraction:expression": "loan"}
 """Settings under which each record of `Flow.append_keyed` has a key of its own."""
 
