@@ -136,7 +136,8 @@ class Bench:
                 say.note(f"round {number} of {options.rounds}: {name}: {found}")
         if options.latency_s:
             orders = Orders(options.streams, "live-")
-            for name in (NAIVE, sinkworker(min(options.workers))):
+            exact = map(exactly_once, options.workers) if options.exactly_once else ()
+            for name in (NAIVE, sinkworker(min(options.workers)), *exact):
                 say.phase(f"latency at {LATENCY_PER_SECOND} events/s: {name}, for {options.latency_s:g} s")
                 latency = self._latency(name, orders)
                 self._results.latency[name] = latency

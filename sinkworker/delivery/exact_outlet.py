@@ -63,19 +63,14 @@ class ExactKafkaOutlet(KafkaOutlet):
         limits: dict[str, int] = {}
         if not self._settings.topic_is_template:  # else R7 rests on records that are tried one by one
             limits = {"max_message_bytes": self._met(self._settings.topic).max_message_bytes}
-        lane = LaneTransactions(
-            life.lineage.name(granted.claim.lane),
-            granted.claim.lane,
-            life.progress.topic,
-            self._options,
-            **limits,
-        )
+        number = granted.claim.lane
+        lane = self._kafka.lane(life.lineage.name(number), number, life.progress.topic, **limits)
         try:
             lane.open(self._answer_timeout_s)
             if lane.mark is None:
-                raise lost(granted.claim.lane)
+                raise lost(number)
             if lane.mark.closed:  # X4
-                raise Stale(f"The generation that lane {granted.claim.lane} is of is over.")
+                raise Stale(f"The generation that lane {number} is of is over.")
         except BaseException:
             lane.close()
             raise

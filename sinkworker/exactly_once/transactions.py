@@ -62,6 +62,11 @@ _UNAUTHORIZED = frozenset(
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
     }
 )
+_UNSETTLED = frozenset({KafkaError.UNSTABLE_OFFSET_COMMIT})
+"""A transaction has just ended, and the group has not been told yet."""
+
+UNSETTLED_S = 0.02
+
 _UNSUPPORTED = frozenset({KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION})
 
 
@@ -84,9 +89,12 @@ class LaneTransactions:
         lane: LaneNumber,
         progress_topic: str,
         options: Mapping[str, Any],
+        read: Callable[[float], Mark | None],
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
     ) -> None:
-        """`max_message_bytes`: of the topic that the records go to, where it is one."""
+        """`read`: answers the mark within so many seconds. `max_message_bytes`: of the topic that the records go to,
+        where it is one.
+        """
         self.refusal: Refusal | None = None
         self.trouble: KafkaError | None = None
         """The last connection error, None again after a confirmation."""
@@ -97,8 +105,8 @@ class LaneTransactions:
         """What Kafka remembers of the lane, once `open` is through."""
         self.in_transaction = False
         self._broken: KafkaError | None = None
-        self._name = name
         self.number = lane
+        self._read = read
         self._place = TopicPartition(progress_topic, 0)
         self._options = options
         self._primed: set[tuple[str, int]] = set()
@@ -120,7 +128,7 @@ class LaneTransactions:
             },
             logger=_LOG,
         )
-        self._group: Any = None
+        self._group = _membership(name, options)
 
     def open(self, timeout_s: float) -> None:
         """Fence every other producer of the lane, then read its mark: in that order (X2).
@@ -136,21 +144,6 @@ class LaneTransactions:
     def _silent(self) -> KafkaUnavailable:
         cause = f" ({self.trouble.str()})" if self.trouble is not None else ""
         return KafkaUnavailable(f"Kafka does not answer about transactions{cause}.")
-
-    def _read(self, timeout_s: float) -> Mark | None:
-        """The committed mark."""
-        consumer = Consumer(
-            {**client_options(self._options), "group.id": self._name, "enable.auto.commit": False, "log_level": 2},
-            logger=_LOG,
-        )
-        try:
-            mark = _mark(*consumer.committed([self._place], timeout_s))
-            self._group = consumer.consumer_group_metadata()
-        except KafkaException as exc:
-            raise _translated(exc.args[0], "read the lane's progress") or self._silent() from exc
-        finally:
-            consumer.close()
-        return mark
 
     def primed(self, record: Outgoing) -> bool:
         """Whether a record of this producer has been confirmed on that one's partition (R6)."""
@@ -309,17 +302,28 @@ class _Call(threading.Thread):
 
 
 class TransactionalKafka:
-    """Kafka by one connector's options, for all lanes."""
+    """Kafka by one connector's options, for all lanes. Any thread may use it."""
 
     def __init__(self, options: Mapping[str, Any], timeout_s: float = ANSWER_S) -> None:
         """`timeout_s`: how long it waits for an answer."""
         self._options = options
         self._timeout_s = timeout_s
         self._brokers: Brokers | None = None
+        self._connected: Any = None
 
-    def lane(self, name: str, number: LaneNumber, progress_topic: str) -> LaneTransactions:
-        """A lane's producer for marks alone, not yet open."""
-        return LaneTransactions(name, number, progress_topic, self._options)
+    def lane(
+        self,
+        name: str,
+        number: LaneNumber,
+        progress_topic: str,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    ) -> LaneTransactions:
+        """A lane's producer, not yet open; `max_message_bytes` of the topic of its records, if that is one."""
+
+        def read(timeout_s: float) -> Mark | None:
+            return self._marks({number: name}, progress_topic, timeout_s)[number]
+
+        return LaneTransactions(name, number, progress_topic, self._options, read, max_message_bytes)
 
     def place(self, topic: str) -> ProgressPlace:
         """The topic as it is now. Raises KafkaUnavailable, Misconfigured."""
@@ -342,22 +346,50 @@ class TransactionalKafka:
 
     def marks(self, names: Mapping[LaneNumber, str], progress_topic: str) -> dict[LaneNumber, Mark | None]:
         """What is remembered of each lane, nobody fenced. Raises KafkaUnavailable, Misconfigured."""
-        admin = AdminClient({**client_options(self._options), "log_level": CRITICAL_ONLY}, logger=_LOG)
-        place = TopicPartition(progress_topic, 0)
-        asked = {
-            number: admin.list_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(name, [place])], request_timeout=self._timeout_s
-            )[name]
-            for number, name in names.items()
-        }
-        try:
-            return {
-                number: _mark(*future.result(self._timeout_s + 1).topic_partitions) for number, future in asked.items()
-            }
-        except KafkaException as exc:
-            error: KafkaError = exc.args[0]
-            refused = _translated(error, "tell the lanes' progress")
-            raise refused or KafkaUnavailable(f"Kafka does not tell the lanes' progress: {error.str()}.") from exc
+        return self._marks(names, progress_topic, self._timeout_s)
+
+    def _marks(
+        self, names: Mapping[LaneNumber, str], progress_topic: str, timeout_s: float
+    ) -> dict[LaneNumber, Mark | None]:
+        """By the administrator's call: a consumer would connect for each lane, which takes it 50 ms."""
+        place, deadline = TopicPartition(progress_topic, 0), time.monotonic() + timeout_s
+        asked = {number: self._ask(name, place, timeout_s) for number, name in names.items()}
+        return {number: self._settled(asked[number], name, place, deadline) for number, name in names.items()}
+
+    def _settled(self, asked: Any, group: str, place: TopicPartition, deadline: float) -> Mark | None:
+        """What was asked for, once no transaction may change it."""
+        while True:
+            left_s = max(SLICE_S, deadline - time.monotonic())
+            try:
+                return _mark(*asked.result(left_s + 1).topic_partitions)
+            except KafkaException as exc:
+                error: KafkaError = exc.args[0]
+                if error.code() not in _UNSETTLED or time.monotonic() > deadline:
+                    refused = _translated(error, "tell the lanes' progress")
+                    raise refused or KafkaUnavailable(
+                        f"Kafka does not tell the lanes' progress: {error.str()}."
+                    ) from exc
+            time.sleep(UNSETTLED_S)
+            asked = self._ask(group, place, left_s)
+
+    def _ask(self, group: str, place: TopicPartition, timeout_s: float) -> Any:
+        """The group's offset, in a future. What a transaction may still change is not told (`require_stable`)."""
+        if self._connected is None:
+            options = client_options(self._options)
+            self._connected = AdminClient({**options, "log_level": CRITICAL_ONLY}, logger=_LOG)
+        asked = self._connected.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group, [place])], require_stable=True, request_timeout=timeout_s
+        )
+        return asked[group]
+
+
+def _membership(group: str, options: Mapping[str, Any]) -> Any:
+    """What a transaction names the group by. Nobody ever joins it, and nothing connects."""
+    consumer = Consumer({**client_options(options), "group.id": group, "log_level": CRITICAL_ONLY}, logger=_LOG)
+    try:
+        return consumer.consumer_group_metadata()
+    finally:
+        consumer.close()
 
 
 def _mark(found: TopicPartition) -> Mark | None:

@@ -198,7 +198,7 @@ def test_a_lane_that_is_opened_fences_its_last_owner_before_it_reads_the_mark(la
             commit(first, 9)
         return read(timeout_s)
 
-    second._read = read_late  # type: ignore[method-assign]
+    second._read = read_late
     second.open(10)
     assert second.mark == Mark(cursor(1))
 
