@@ -67,6 +67,8 @@ _UNSETTLED = frozenset({KafkaError.UNSTABLE_OFFSET_COMMIT})
 
 UNSETTLED_S = 0.02
 
+_UNTOLD = "Kafka does not tell the lanes' progress"
+
 _UNSUPPORTED = frozenset({KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION})
 
 
@@ -309,7 +311,8 @@ class TransactionalKafka:
         self._options = options
         self._timeout_s = timeout_s
         self._brokers: Brokers | None = None
-        self._connected: Any = None
+        # Made at once: of two threads that make one, the loser's would be dropped with its questions.
+        self._admin: Any = AdminClient({**client_options(options), "log_level": CRITICAL_ONLY}, logger=_LOG)
 
     def lane(
         self,
@@ -366,18 +369,15 @@ class TransactionalKafka:
                 error: KafkaError = exc.args[0]
                 if error.code() not in _UNSETTLED or time.monotonic() > deadline:
                     refused = _translated(error, "tell the lanes' progress")
-                    raise refused or KafkaUnavailable(
-                        f"Kafka does not tell the lanes' progress: {error.str()}."
-                    ) from exc
+                    raise refused or KafkaUnavailable(f"{_UNTOLD}: {error.str()}.") from exc
+            except TimeoutError as exc:
+                raise KafkaUnavailable(f"{_UNTOLD}.") from exc
             time.sleep(UNSETTLED_S)
             asked = self._ask(group, place, left_s)
 
     def _ask(self, group: str, place: TopicPartition, timeout_s: float) -> Any:
         """The group's offset, in a future. What a transaction may still change is not told (`require_stable`)."""
-        if self._connected is None:
-            options = client_options(self._options)
-            self._connected = AdminClient({**options, "log_level": CRITICAL_ONLY}, logger=_LOG)
-        asked = self._connected.list_consumer_group_offsets(
+        asked = self._admin.list_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group, [place])], require_stable=True, request_timeout=timeout_s
         )
         return asked[group]
