@@ -20,7 +20,7 @@ from sinkworker import config, config_report, process
 from sinkworker.commands.group import connectors
 from sinkworker.config import Config
 from sinkworker.errors import Invalid, SinkworkerError
-from sinkworker.ledger.contract import Enqueue
+from sinkworker.ledger.contract import Enqueue, EnqueueAt
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def scheduler() -> int:
     """
     from sinkworker.scheduling.scheduler import Scheduler
 
-    return _serve(Scheduler.name, Scheduler.purpose, lambda settings: Scheduler(settings, _queue()))
+    return _serve(Scheduler.name, Scheduler.purpose, lambda settings: Scheduler(settings, *_queue()))
 
 
 @cli.command()
@@ -99,7 +99,7 @@ def coordinator() -> int:
     """
     from sinkworker.checkpoint.coordinator import Coordinator
 
-    return _serve(Coordinator.name, Coordinator.purpose, lambda settings: Coordinator(settings, _queue()))
+    return _serve(Coordinator.name, Coordinator.purpose, lambda settings: Coordinator(settings, _queue()[0]))
 
 
 @cli.command()
@@ -357,8 +357,8 @@ def _serve(name: str, purpose: str, role: Callable[[Config], process.Role]) -> i
     return process.run(AfterAddresses(name, purpose, role, settings), settings)
 
 
-def _queue() -> Enqueue:
+def _queue() -> tuple[Enqueue, EnqueueAt]:
     """The task queue is wired here: nothing else of the package knows that it is Celery's."""
-    from tasks.produce import enqueue
+    from tasks.produce import enqueue, enqueue_at
 
-    return enqueue
+    return enqueue, enqueue_at

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from celery import signals
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from sinkworker import process
 from sinkworker.connectors.naming import id_faults
@@ -15,6 +17,7 @@ from sinkworker.delivery.worker import Worker
 from sinkworker.errors import Invalid, RedisUnavailable, SinkworkerError
 from sinkworker.ledger.contract import Activation
 from sinkworker.model import Epoch, LaneNumber
+from tasks import own_queue
 from tasks.app import app, stopping
 
 log = logging.getLogger(__name__)
@@ -44,7 +47,8 @@ def deliver(*args: Any, **kwargs: Any) -> dict[str, Any]:
         from sinkworker import config
         from sinkworker.local import addresses
 
-        _worker = Worker(addresses.resolve_now(config.load(config.environment())), enqueue, stopping)
+        settings = addresses.resolve_now(config.load(config.environment()))
+        _worker = Worker(settings, enqueue, enqueue_at, own_queue.name(), stopping)
         process.spare_the_collector()
     return _worker.activate(connector, epoch, activations)
 
@@ -77,11 +81,33 @@ def _is_number(value: Any) -> bool:
 
 def enqueue(connector: str, epoch: Epoch, activations: Sequence[Activation]) -> None:
     """`sinkworker.ledger.contract.Enqueue`, over Celery."""
-    lanes = [[activation.lane, activation.number] for activation in activations]
+    with _queue_answers():
+        app.send_task(TASK, kwargs=_arguments(connector, epoch, activations), retry=False)
+
+
+def enqueue_at(home: str, connector: str, epoch: Epoch, activations: Sequence[Activation]) -> bool:
+    """`sinkworker.ledger.contract.EnqueueAt`, over Celery: a home is the name of a worker's own queue."""
+    with _queue_answers(), app.producer_or_acquire() as producer:
+        queue, channel = own_queue.queue(home), producer.channel
+        if channel.queue_declare(home).message_count:
+            return False
+        arguments = _arguments(connector, epoch, activations)
+        app.send_task(TASK, kwargs=arguments, queue=queue, producer=producer, retry=False)
+        channel.client.expire(home, own_queue.LASTS_S)
+    return True
+
+
+@contextlib.contextmanager
+def _queue_answers() -> Iterator[None]:
     try:
-        app.send_task(TASK, kwargs={"connector": connector, "epoch": epoch, "lanes": lanes}, retry=False)
-    except OperationalError as exc:
+        yield
+    except (OperationalError, RedisError) as exc:
         raise RedisUnavailable(f"The task queue does not answer: {exc}.") from exc
+
+
+def _arguments(connector: str, epoch: Epoch, activations: Sequence[Activation]) -> dict[str, Any]:
+    lanes = [[activation.lane, activation.number] for activation in activations]
+    return {"connector": connector, "epoch": epoch, "lanes": lanes}
 
 
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]

@@ -36,6 +36,9 @@ ABORT_S = 1.0
 class TransactionalOutlet(Outlet, Protocol):
     """An outlet that has a transactional producer for each lane."""
 
+    def open_all(self, granted: Sequence[Granted]) -> None:
+        """Open those lanes that are not, at the same time. What goes wrong is left to `lane`."""
+
     def lane(self, granted: Granted) -> LaneTransactions:
         """The lane's open producer; where there is none, a new one, which fences all others (X2).
 
@@ -103,16 +106,23 @@ class ExactWork:
 
     def run(self) -> None:
         """Until no lane is held any more; raises what ends a delivery otherwise."""
+        self._open_lanes()
         while self._delivery.lanes:
             for held in list(self._delivery.lanes.values()):
                 self._delivery.turn(self._outlet, held)
+
+    def _open_lanes(self) -> None:
+        self._delivery.silent_since = time.monotonic()  # to open a lane is to wait for Kafka
+        self._outlet.open_all([held.granted for held in self._delivery.lanes.values()])
+        self._delivery.silent_since = None
+        self._keep_claims()
 
     def _deliver(self, outlet: Outlet, held: HeldLane) -> None:
         delivery = self._delivery
         flights = list(iter(held.window.start, None))
         one_by_one, tries = False, 0
         while not all(flight.complete for flight in flights):
-            delivery.silent_since = time.monotonic()  # to open a lane is to wait for Kafka
+            delivery.silent_since = time.monotonic()
             lane = self._lane = self._outlet.lane(held.granted)
             delivery.silent_since = None
             # Opening may have taken longer than the claim lasted. Then it has fenced the new owner, who will open the

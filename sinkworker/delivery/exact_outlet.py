@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from sinkworker.connectors.lifecycle import ProgressPlace
 from sinkworker.delivery.messages import cursor_of
 from sinkworker.delivery.outlet import Errand, KafkaOutlet, events
-from sinkworker.errors import Stale
+from sinkworker.errors import SinkworkerError, Stale
 from sinkworker.exactly_once.marks import Lineage, lost
 from sinkworker.exactly_once.transactions import LaneTransactions, TransactionalKafka
 from sinkworker.ledger.contract import Batch, Granted
@@ -37,11 +39,14 @@ class ExactKafkaOutlet(KafkaOutlet):
 
     transactional = True
 
-    def __init__(self, errand: Errand, life_of: Callable[[str, Generation], Life]) -> None:
-        """`life_of`: of the connector's present generation. Raises Stale for another."""
+    def __init__(
+        self, errand: Errand, life_of: Callable[[str, Generation], Life], opened: Callable[[LaneNumber], None]
+    ) -> None:
+        """`life_of`: of the connector's present generation. Raises Stale for another. `opened`: told of each lane."""
         super().__init__(errand)
         self._connector_id = errand.connector_id
         self._life_of = life_of
+        self._told = opened
         self._life: Life | None = None
         self._open: OrderedDict[tuple[Generation, LaneNumber], LaneTransactions] = OrderedDict()
         self._kafka = TransactionalKafka(errand.options, errand.answer_timeout_s)
@@ -52,18 +57,35 @@ class ExactKafkaOutlet(KafkaOutlet):
         key = granted.generation, granted.claim.lane
         lane = self._open.get(key)
         if lane is None:
-            lane = self._open[key] = self._opened(granted)
+            life, limits = self._life_in(granted.generation), self._limits()
+            lane = self._keep(granted, self._opened(granted.claim.lane, life, limits))
         self._open.move_to_end(key)
         while len(self._open) > OPEN_LANES:
             self._open.popitem(last=False)[1].close()
         return lane
 
-    def _opened(self, granted: Granted) -> LaneTransactions:
-        life = self._life_in(granted.generation)
-        limits: dict[str, int] = {}
-        if not self._settings.topic_is_template:  # else R7 rests on records that are tried one by one
-            limits = {"max_message_bytes": self._met(self._settings.topic).max_message_bytes}
-        number = granted.claim.lane
+    def open_all(self, granted: Sequence[Granted]) -> None:
+        """See `TransactionalOutlet.open_all`."""
+        closed = [each for each in granted if (each.generation, each.claim.lane) not in self._open]
+        if len(closed) < 2:
+            return
+        try:
+            life, limits = self._life_in(closed[0].generation), self._limits()
+        except SinkworkerError:
+            return
+        with ThreadPoolExecutor(len(closed)) as pool:  # all: claims may run out while one waits for another's time-out
+            opening = [pool.submit(self._opened, each.claim.lane, life, limits) for each in closed]
+        for each, opened in zip(closed, opening, strict=True):
+            with contextlib.suppress(SinkworkerError):
+                self._keep(each, opened.result())
+
+    def _keep(self, granted: Granted, lane: LaneTransactions) -> LaneTransactions:
+        self._open[granted.generation, granted.claim.lane] = lane
+        self._told(granted.claim.lane)
+        return lane
+
+    def _opened(self, number: LaneNumber, life: Life, limits: Mapping[str, int]) -> LaneTransactions:
+        """For any thread."""
         lane = self._kafka.lane(life.lineage.name(number), number, life.progress.topic, **limits)
         try:
             lane.open(self._answer_timeout_s)
@@ -75,6 +97,12 @@ class ExactKafkaOutlet(KafkaOutlet):
             lane.close()
             raise
         return lane
+
+    def _limits(self) -> dict[str, int]:
+        """Without one where the topic is a template: R7 rests on records that are tried one by one."""
+        if self._settings.topic_is_template:
+            return {}
+        return {"max_message_bytes": self._met(self._settings.topic).max_message_bytes}
 
     def _life_in(self, generation: Generation) -> Life:
         if self._life is None or self._life.lineage.generation != generation:

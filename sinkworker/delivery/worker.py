@@ -23,13 +23,14 @@ from sinkworker.delivery.exact_outlet import ExactKafkaOutlet, Life
 from sinkworker.delivery.outlet import Errand, KafkaOutlet, Outlets
 from sinkworker.delivery.window import InFlight
 from sinkworker.errors import OtherRelease, SinkworkerError, Stale, Transient, Unavailable, Undeliverable
+from sinkworker.exactly_once.homes import Homes, Homing, Presence
 from sinkworker.exactly_once.marks import Lineage
 from sinkworker.ledger import redis_client
-from sinkworker.ledger.contract import Activation, Enqueue
+from sinkworker.ledger.contract import Activation, Enqueue, EnqueueAt
 from sinkworker.ledger.redis_ledger import RedisLedger
 from sinkworker.metrics.recorder import Recorder
 from sinkworker.metrics.series import DEAD_LETTERS, ERRORS, FAULTS, PRODUCE_S, PRODUCED, TRANSFORM_S, WRITE_S, WRITTEN
-from sinkworker.model import Epoch, Generation, SettingsId
+from sinkworker.model import Epoch, Generation, LaneNumber, SettingsId
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +44,20 @@ WAITS = {"waits_for": "kafka"}
 class Worker:
     """One worker process. `activate` is for one thread; that it starts others is its own affair."""
 
-    def __init__(self, config: Config, enqueue: Enqueue, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, config: Config, enqueue: Enqueue, enqueue_at: EnqueueAt, home: str, stopping: Callable[[], bool]
+    ) -> None:
+        """`home`: where this process hears of tasks that are meant for it."""
         assert config.redis_url is not None
         assert config.kurrentdb_uri is not None
         assert config.kafka_bootstrap_servers is not None
-        self._enqueue = enqueue
         self._aside = Aside(enqueue)
         self._stopping = stopping
         self._redis = redis_client.connect(config.redis_url)
+        self._home = home
+        self._homes = Homes(self._redis)
+        self._enqueue_home = Homing(self._homes, enqueue, enqueue_at)
+        self._presence = Presence(self._redis, home, stopping)
         self._database = Database(config.kurrentdb_uri)
         self._registry = Registry(self._database, Protection.of(config))
         self._lease_ms = int(config.claim_lease_s * 1000)
@@ -117,7 +124,7 @@ class Worker:
         finally:
             for again in delivery.done.again:
                 with contextlib.suppress(Unavailable):  # the reaper finds the lane waiting
-                    self._enqueue(connector, epoch, [again])
+                    self._enqueue_home(connector, epoch, [again])
         return delivery.done.summary()
 
     def _count(self, connector: str, flight: InFlight) -> None:
@@ -140,6 +147,7 @@ class Worker:
         """For the end of the process: what has not let go by then ends with it, and its claims run out."""
         all_let_go = self._aside.close(self._bounds.drain_timeout_s)
         self._recorder.close()
+        self._presence.close()
         if all_let_go:  # else somebody still uses them
             self._outlets.close()
             self._database.close()
@@ -155,7 +163,13 @@ class Worker:
         return active
 
     def _outlet(self, errand: Errand) -> KafkaOutlet:
-        return ExactKafkaOutlet(errand, self._life_of) if errand.settings.exactly_once else KafkaOutlet(errand)
+        if not errand.settings.exactly_once:
+            return KafkaOutlet(errand)
+        return ExactKafkaOutlet(errand, self._life_of, partial(self._settle, errand.connector_id))
+
+    def _settle(self, connector: str, lane: LaneNumber) -> None:
+        self._presence.begin()
+        self._homes.settle(connector, lane, self._home)
 
     def _life_of(self, connector_id: str, generation: Generation) -> Life:
         """What is recorded of the generation. Raises Stale when the connector is in another by now."""

@@ -74,6 +74,9 @@ class Activation:
 Enqueue = Callable[[str, Epoch, Sequence[Activation]], None]
 """Sends one task for these activations of a connector. Raises Unavailable; the reaper makes up for a lost one."""
 
+EnqueueAt = Callable[[str, str, Epoch, Sequence[Activation]], bool]
+"""The same for one worker alone, by the name of its home. Answers False, and sends none, where another task waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:

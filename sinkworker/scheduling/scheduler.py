@@ -17,8 +17,9 @@ from sinkworker.connectors.settings import SinkSettings
 from sinkworker.connectors.vault import Protection
 from sinkworker.database import Database
 from sinkworker.errors import OtherRelease, SinkworkerError
+from sinkworker.exactly_once.homes import Homes, Homing
 from sinkworker.ledger import redis_client
-from sinkworker.ledger.contract import Enqueue
+from sinkworker.ledger.contract import Enqueue, EnqueueAt
 from sinkworker.ledger.redis_ledger import RedisLedger
 from sinkworker.metrics.recorder import Recorder
 from sinkworker.model import Revision
@@ -43,7 +44,7 @@ class Scheduler:
     name = "scheduler"
     purpose = "reading KurrentDB and dispatching records to the workers"
 
-    def __init__(self, config: Config, enqueue: Enqueue) -> None:
+    def __init__(self, config: Config, enqueue: Enqueue, enqueue_at: EnqueueAt) -> None:
         assert config.redis_url is not None
         assert config.kurrentdb_uri is not None
         assert config.kafka_bootstrap_servers is not None
@@ -51,6 +52,7 @@ class Scheduler:
         self._enqueue = enqueue
         self._default_servers = config.kafka_bootstrap_servers
         self._redis = redis_client.connect(config.redis_url)
+        self._enqueue_home = Homing(Homes(self._redis), enqueue, enqueue_at)
         self._database = Database(config.kurrentdb_uri)
         self._registry = Registry(self._database, Protection.of(config))
         self._reader = readers.usable(readers.Reader(config.reader))
@@ -163,6 +165,7 @@ class Scheduler:
             database=self._database,
             ledger=RedisLedger(self._redis, connector.id, int(config.claim_lease_s * 1000)),
             enqueue=self._enqueue,
+            enqueue_home=self._enqueue_home,
             subscribe=lambda wanted, after, bell: readers.subscribe(self._database, self._reader, wanted, after, bell),
             partitions=self._partitions,
             limits=Limits(

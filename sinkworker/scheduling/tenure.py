@@ -73,6 +73,8 @@ class Means:
     database: Database
     ledger: Ledger
     enqueue: Enqueue
+    enqueue_home: Enqueue
+    """The same, for connectors whose lanes are at home with workers."""
     limits: Limits
     subscribe: Subscribe
     partitions: CountPartitions
@@ -535,10 +537,11 @@ class ActiveTenure:
         self._bell.wait(IDLE_S)
 
     def _send(self, tasks: Iterable[Sequence[Activation]]) -> None:
+        enqueue = self._means.enqueue_home if self._settings.exactly_once else self._means.enqueue
         for activations in tasks:
             reach(CrashPoint.DISPATCHED)
             try:
-                self._means.enqueue(self._id, self.epoch, activations)
+                enqueue(self._id, self.epoch, activations)
             except Unavailable as exc:
                 # The reaper sends the task again. A Redis that stays away is said by the next dispatch.
                 log.debug("%s", exc, extra=self._fields())

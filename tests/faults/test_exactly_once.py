@@ -68,6 +68,17 @@ def test_every_record_is_there_once(flow: Flow) -> None:
     once(flow)
 
 
+def test_a_lane_stays_with_the_worker_that_has_it_open(system: System, flow: Flow) -> None:
+    """There are two. Without homes every other task would find a lane elsewhere: to open it takes ten transactions."""
+    once(flow)
+    homes = system.redis.hgetall(f"sink:{{{flow.id}}}:homes")
+    assert homes
+    for _ in range(20):
+        flow.append(1, per_append=1)
+        eventually(lambda: int(system.redis.hget(f"sink:{{{flow.id}}}:state", "acked_records") or 0) == flow.appended)
+    assert homes.items() <= system.redis.hgetall(f"sink:{{{flow.id}}}:homes").items()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["scheduler", "coordinator", "worker-0"])
 def test_a_killed_role_repeats_nothing(system: System, flow: Flow, name: str) -> None:
@@ -220,7 +231,7 @@ def test_no_call_outlasts_a_claim_while_the_broker_is_silent(kafka: ApacheKafka,
 def test_a_closed_lane_is_not_delivered(lanes: Lanes) -> None:
     life = Life(lanes.lineage, lanes.kafka.place(lanes.topic))
     errand = Errand("loans", SinkSettings(topic=lanes.topic), lanes.options, 4, 5.0, lambda _s, _n: None)
-    outlet = ExactKafkaOutlet(errand, lambda _id, _generation: life)
+    outlet = ExactKafkaOutlet(errand, lambda _id, _generation: life, lambda _lane: None)
     claim = Claim(Epoch(1), LANE, "token")
     granted = Granted(claim, lanes.lineage.generation, Layout(6, 2, "k"), SettingsId("s"))
     assert outlet.lane(granted).mark == Mark(cursor(1))

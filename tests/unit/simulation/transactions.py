@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from confluent_kafka import KafkaError
 
 from sinkworker.connectors.lifecycle import ProgressPlace
-from sinkworker.errors import Stale
+from sinkworker.errors import SinkworkerError, Stale
 from sinkworker.exactly_once.marks import Lineage, Mark, lost
 from sinkworker.exactly_once.transactions import Broken
 from sinkworker.ledger import payload
@@ -143,6 +144,11 @@ class ExactOutlet(Outlet):
         self._make = lane
         self._lineage = lineage
         self._lanes: dict[tuple[Generation, LaneNumber], Lane] = {}
+
+    def open_all(self, granted: Sequence[Granted]) -> None:
+        for each in granted:
+            with contextlib.suppress(SinkworkerError):
+                self.lane(each)
 
     def lane(self, granted: Granted) -> Lane:
         key = granted.generation, granted.claim.lane

@@ -417,6 +417,7 @@ class World:
             database=given,
             ledger=ledger,
             enqueue=self.enqueue,
+            enqueue_home=self.enqueue,
             limits=LIMITS,
             subscribe=lambda wanted, after, bell: database.subscribe(
                 wanted, after, self.chance, self.maybe_lose_connection, bell
