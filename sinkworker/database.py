@@ -1,7 +1,8 @@
 """The database as we use it: a thin adapter over `kurrentdbclient`. Its errors become ours here, once.
 
 Every call may be made from any thread, has a timeout for each of its (at most two) attempts, and finds its way back by
-itself when the server returns. Nothing connects before the first call.
+itself when the server returns. Nothing connects before the first call. Of a cluster the leader is asked, whatever node
+the URI prefers: what a follower answers may be old. Only subscriptions go to the preferred node.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -20,7 +21,11 @@ import grpc.experimental
 from kurrentdbclient import KurrentDBClient, NewEvent, RecordedEvent, StreamState
 from kurrentdbclient import exceptions as theirs
 from kurrentdbclient.client import autoreconnect, retrygrpc
+from kurrentdbclient.common import GrpcStreamers
+from kurrentdbclient.connection import KurrentDBConnection
 from kurrentdbclient.connection_spec import NODE_PREFERENCE_LEADER
+from kurrentdbclient.gossip import ClusterMember, GossipService
+from kurrentdbclient.protos.v1 import gossip_pb2
 from kurrentdbclient.streams import handle_streams_rpc_error
 
 from sinkworker.config import Secret, without_password
@@ -108,8 +113,10 @@ class Endpoint:
 class Database:
     """One connection to the database `uri`, shared by whoever needs it in this process."""
 
-    def __init__(self, uri: Secret, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, uri: Secret, *, timeout_s: float = TIMEOUT_S, heeds_preference: bool = False) -> None:
+        """`heeds_preference`: ask the node that the URI prefers, not the leader. See `preferred`."""
         self._uri = uri
+        self._asked = uri.reveal() if heeds_preference else _without_preference(uri.reveal())
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._client: _Client | None = None
@@ -119,6 +126,35 @@ class Database:
     def name(self) -> str:
         """The address as it may be shown: without its password."""
         return without_password(self._uri.reveal())
+
+    def preferred(self) -> Database:
+        """What subscriptions go to: this one, unless the URI prefers other nodes than the leader and one is alive.
+
+        Then another one, connected anew so that the choice is too; the caller closes it. What it lacks of the log may
+        be in this one.
+        """
+        if self._asked == self._uri.reveal():
+            return self
+        found = Database(self._uri, timeout_s=self._timeout_s, heeds_preference=True)
+        try:
+            found._connected()
+        except KurrentDBUnavailable:
+            return self
+        return found
+
+    def has_moved(self, endpoint: Endpoint) -> bool:
+        """Whether the client has left that node for another: it leads no more, or is cut off from those that do."""
+        client = self._client
+        return client is not None and client.connection_target != endpoint.target
+
+    def sees(self, endpoint: Endpoint) -> bool:
+        """Whether that node is an alive one of the cluster, as the node that is asked has it; true if none answers."""
+        try:
+            with self.translated("ask who is in the cluster") as client:
+                members = client.living_members()
+        except KurrentDBUnavailable:
+            return True
+        return len(members) <= 1 or endpoint.target in members  # a lone node may be known to itself by another name
 
     def endpoint(self) -> Endpoint:
         """Where the client is connected. Raises Misconfigured for a bad URI, Unavailable where none answers."""
@@ -278,10 +314,10 @@ class Database:
 
     def _connect(self) -> _Client:
         try:
-            return _Client(self._uri.reveal())
+            return _Client(self._asked)
         except ValueError as exc:
             # Not `from exc`: the client's message quotes the URI, password included.
-            problem = str(exc).split(self._uri.reveal())[0].rstrip(": ")
+            problem = str(exc).split(self._asked)[0].rstrip(": ")
             raise Misconfigured(f"The address {self.name} is not understood: {problem}.") from None
         except OSError as exc:  # a certificate or key named in the URI
             raise Misconfigured(f"The address {self.name} names a file that cannot be read: {exc}.") from exc
@@ -335,6 +371,15 @@ class Database:
                     hint="It can never be read or written again: choose another stream where a filter names it, "
                     "another connector id where it is the connector's own.",
                 )
+            case theirs.LeaderNotFoundError():
+                return KurrentDBUnavailable(f"KurrentDB at {self.name} did not {what}: no node of the cluster leads.")
+            case theirs.NodeIsNotLeaderError():
+                return KurrentDBUnavailable(
+                    f"KurrentDB at {self.name} did not {what}: this node does not lead its cluster.",
+                    hint="Where this stays so, name every node in the URI, so that the leader is found.",
+                )
+            case _ if "Server Is Not Ready" in detail or "Server Is Busy" in detail:
+                return KurrentDBUnavailable(f"KurrentDB at {self.name} did not {what}: it is not ready.")
             case theirs.ExceptionThrownByHandlerError():
                 return ServerFault(f"KurrentDB at {self.name} failed to {what}: {detail}.")
             case theirs.GrpcError() if _refused_as_asked(exc):
@@ -344,7 +389,6 @@ class Database:
                 | theirs.DeadlineExceededError()
                 | theirs.DiscoveryFailedError()
                 | theirs.AbortedByServerError()
-                | theirs.NodeIsNotLeaderError()
                 | theirs.UnknownError()
             ):
                 return KurrentDBUnavailable(f"KurrentDB at {self.name} did not {what}: {detail}.")
@@ -353,7 +397,7 @@ class Database:
 
 
 class _Client(KurrentDBClient):
-    """The client with the channel options, and the timeouts, that it lacks."""
+    """The client with the channel options, the timeouts and the eye for dead nodes that it lacks."""
 
     def _construct_grpc_channel(self, grpc_target: str, grpc_options: tuple[Any, ...] = ()) -> grpc.Channel:
         options = (
@@ -367,6 +411,23 @@ class _Client(KurrentDBClient):
         )
         return super()._construct_grpc_channel(grpc_target, options)
 
+    def _construct_esdb_connection(self, grpc_target: str, grpc_options: tuple[Any, ...] = ()) -> KurrentDBConnection:
+        channel = self._construct_grpc_channel(grpc_target, grpc_options)
+        connection = KurrentDBConnection(channel, grpc_target, self.connection_spec)
+        connection.gossip = _GossipOfTheLiving(channel, self.connection_spec, GrpcStreamers())
+        return connection
+
+    def _discover_preferred_node(self) -> KurrentDBConnection:
+        # A node that is cut off from the others answers too, and knows of no leader: the next time ask another first.
+        targets = cast(list[str], self.connection_spec.targets)
+        targets.append(targets.pop(0))
+        return super()._discover_preferred_node()
+
+    def living_members(self) -> list[str]:
+        """HOST:PORT of each."""
+        members = self.gossip.read(TIMEOUT_S, self._call_metadata, self._call_credentials)
+        return [f"{member.address}:{member.port}" for member in members]
+
     def _get_commit_position(self, **options: Any) -> int:
         # `reconnect` asks for it without a timeout: a server that accepts and never answers would hang us for ever
         options["timeout"] = options.get("timeout") or TIMEOUT_S
@@ -378,6 +439,27 @@ class _Client(KurrentDBClient):
         """`read_all`, read to its end inside the retries: the client's own returns before the server was asked."""
         with self.read_all(**options) as events:
             return tuple(events)
+
+
+class _GossipOfTheLiving(GossipService):
+    """Leaves out the members that are dead: a cluster names them for half an hour."""
+
+    @staticmethod
+    def _construct_cluster_members(cluster_info: gossip_pb2.ClusterInfo) -> Sequence[ClusterMember]:
+        alive = [member for member in cluster_info.members if member.is_alive]
+        return GossipService._construct_cluster_members(gossip_pb2.ClusterInfo(members=alive))
+
+
+def _without_preference(uri: str) -> str:
+    """The same address with no word about which node of a cluster to ask; the leader, then."""
+    address, mark, query = uri.partition("?")
+    kept = [option for option in query.split("&") if not _prefers_another(option.lower())]
+    return address + mark + "&".join(kept)
+
+
+def _prefers_another(option: str) -> bool:
+    name, _, value = option.partition("=")
+    return name == "nodepreference" and value != NODE_PREFERENCE_LEADER
 
 
 def _stored(event: RecordedEvent) -> StoredEvent:

@@ -17,7 +17,9 @@ from sinkworker.errors import Fatal, KurrentDBUnavailable, SinkworkerError
 from sinkworker.model import Cursor, Passed, Position, Record, Revision
 from sinkworker.source.events import Item
 from sinkworker.source.filters import OneStream, ServerFilter
+from sinkworker.source.node import LEFT, Node
 from sinkworker.source.requests import CHECKPOINT_MULTIPLIER, CHECKPOINT_WINDOW
+from sinkworker.source.subscription import LetGo
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +40,12 @@ class ClientSubscription(threading.Thread):
     def __init__(self, database: Database, wanted: ServerFilter, after: Cursor, bell: Bell) -> None:
         """Subscribe, and await the database's confirmation. Raises what `Database` raises."""
         super().__init__(name="subscription", daemon=True)
-        self._database = database
-        self._subscription = _asked_for(database, wanted, after)
+        self._node = Node(database)
+        try:
+            self._subscription = _asked_for(self._node.database, wanted, after)
+        except BaseException:
+            self._node.close()
+            raise
         self._bell = bell
         self._items: deque[Item] = deque()
         self._bytes = 0
@@ -57,6 +63,8 @@ class ClientSubscription(threading.Thread):
                 self._bell.set()
             elif not items and self._end is not None:
                 raise self._end
+        if not items and self._node.is_left():
+            raise LetGo(LEFT)
         return items
 
     def wait(self, timeout_s: float) -> None:
@@ -70,10 +78,11 @@ class ClientSubscription(threading.Thread):
             self._closed = True
             self._room.notify()
         self._subscription.stop(cancel=True)
+        self._node.close()
 
     def run(self) -> None:
         try:
-            with self._database.translated("go on with the subscription"):
+            with self._node.database.translated("go on with the subscription"):
                 for event in self._subscription:
                     self._put(_item(event))
                     if self._closed:

@@ -26,6 +26,7 @@ from sinkworker.source import requests
 from sinkworker.source.events import Item, items
 from sinkworker.source.filters import ServerFilter
 from sinkworker.source.framing import Splitter, frame
+from sinkworker.source.node import LEFT, Node
 from sinkworker.source.subscription import LetGo
 
 PATH = "/event_store.client.streams.Streams/Read"
@@ -70,7 +71,9 @@ class LibcurlSubscription:
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
-        self._transfer: pycurl.Curl | None = self._request(database.endpoint(), requests.subscription(wanted, after))
+        self._node = Node(database)
+        self._node.close()  # the connection is our own
+        self._transfer: pycurl.Curl | None = self._request(self._node.endpoint, requests.subscription(wanted, after))
         self._multi.add_handle(self._transfer)
         try:
             self._await_confirmation()
@@ -80,6 +83,8 @@ class LibcurlSubscription:
 
     def read(self, limit: int) -> list[Item]:
         self._read_at = time.monotonic()
+        if self._end is None and self._node.is_left():
+            self._finish(LetGo(LEFT))
         if self._splitter.waiting < READ_AHEAD_BYTES:
             self._work(0.0)
         while messages := self._splitter.take(limit):

@@ -129,7 +129,7 @@ TROUBLE: dict[str, tuple[list[Step], type[SinkworkerError], str]] = {
     "end": ([status(0)], KurrentDBUnavailable, "ended the subscription"),
     "no boundary": ([status(3, "Trying to read from an invalid position.")], NoBoundary, "no record boundary"),
     "stopping": ([STOPPING, Goaway(1, 0)], KurrentDBUnavailable, "Shutting Down"),
-    "not the leader": ([status(5, "Leader info available", *ELSEWHERE)], KurrentDBUnavailable, "Leader info"),
+    "not the leader": ([status(5, "Leader info available", *ELSEWHERE)], KurrentDBUnavailable, "does not lead"),
     "tombstone": ([GONE], Misconfigured, "tombstoned"),
     "no message": ([Data(b"HTTP/1.1 200 OK\r\n\r\n")], Fatal, "no stream of uncompressed gRPC messages"),
     "no event": ([Data(frame(b"\xff\xff\xff"))], Fatal, "cannot be read"),
