@@ -1,4 +1,4 @@
-"""The queue that each worker has for itself, beside the one of all: `sinkworker.exactly_once.homes` says what for."""
+"""The queue that each worker has for itself, beside the one of all: `sinkworker.ledger.homes` says what for."""
 
 from __future__ import annotations
 

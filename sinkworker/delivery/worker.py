@@ -23,10 +23,10 @@ from sinkworker.delivery.exact_outlet import ExactKafkaOutlet, Life
 from sinkworker.delivery.outlet import Errand, KafkaOutlet, Outlets
 from sinkworker.delivery.window import InFlight
 from sinkworker.errors import OtherRelease, SinkworkerError, Stale, Transient, Unavailable, Undeliverable
-from sinkworker.exactly_once.homes import Homes, Homing, Presence
 from sinkworker.exactly_once.marks import Lineage
 from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Activation, Enqueue, EnqueueAt
+from sinkworker.ledger.homes import Homes, Homing, Presence
 from sinkworker.ledger.redis_ledger import RedisLedger
 from sinkworker.metrics.recorder import Recorder
 from sinkworker.metrics.series import DEAD_LETTERS, ERRORS, FAULTS, PRODUCE_S, PRODUCED, TRANSFORM_S, WRITE_S, WRITTEN

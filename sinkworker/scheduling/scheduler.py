@@ -17,9 +17,9 @@ from sinkworker.connectors.settings import SinkSettings
 from sinkworker.connectors.vault import Protection
 from sinkworker.database import Database
 from sinkworker.errors import OtherRelease, SinkworkerError
-from sinkworker.exactly_once.homes import Homes, Homing
 from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Enqueue, EnqueueAt
+from sinkworker.ledger.homes import Homes, Homing
 from sinkworker.ledger.redis_ledger import RedisLedger
 from sinkworker.metrics.recorder import Recorder
 from sinkworker.model import Revision

@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import pytest
 
-from sinkworker.exactly_once.homes import Homes, Homing, Presence
 from sinkworker.ledger.contract import Activation
+from sinkworker.ledger.homes import Homes, Homing, Presence
 from sinkworker.model import Epoch, LaneNumber
 from tests.integration.test_celery import task
 from tests.processes import clean_environment, eventually
