@@ -454,7 +454,11 @@ class ActiveTenure:
                 self._arrears.live = True
 
     def _resubscribe(self) -> None:
-        """The connection was lost: go on from where the lanes stand, if this is still the same database (R8)."""
+        """The connection was lost: go on from where the lanes stand, if this is still the same database (R8).
+
+        Raises Stale where it is not, or seems so: a node that leads its cluster no more, and does not know it yet, ends
+        earlier, too. It could not begin an epoch, and where one can be begun, what is found then is so.
+        """
         try:
             self._check_database(self._lanes.read)
             self._subscribe()
@@ -462,6 +466,8 @@ class ActiveTenure:
             log.info("reading again from position %d", self._lanes.read.commit, extra=self._fields())
         except Unavailable:
             self._bell.wait(RESUBSCRIBE_S)
+        except Restored as exc:
+            raise Stale("This does not look like the database that it was.") from exc
 
     def _dispatch(self) -> None:
         if self._refused is None:

@@ -74,6 +74,20 @@ def restore_database(tenure: type[ActiveTenure]) -> None:
             until(world, lambda: False)
 
 
+def test_a_node_that_leads_no_more_and_does_not_know_it_stops_no_connector() -> None:
+    world = World(0, NO_FAULTS)
+    with world.at_work():
+        last = append(world, "loan", 20)
+        until(world, lambda: world.checkpoint().commit >= last)
+        answers = [Cursor.BEGINNING.commit]
+        with mock.patch.object(Database, "head", lambda node: answers.pop() if answers else node.head_cursor().commit):
+            world.faults = Faults(lost_connection=0.5)
+            until(world, lambda: not answers)
+        world.faults = NO_FAULTS
+        last = append(world, "loan", 5)
+        until(world, lambda: world.checkpoint().commit >= last)
+
+
 def test_progress_that_kafka_has_forgotten_stops_the_connector() -> None:
     with pytest.raises(Violation, match="progress-lost"):  # X5
         forget_progress(marks.to_restore)
