@@ -106,6 +106,14 @@ class Brokers:
             raise KafkaUnavailable(f"Kafka at {self._servers} does not describe the topic {name!r}.") from exc
         return "" if found.topic_id is None else str(found.topic_id)
 
+    def offsets_retention_s(self) -> float | None:
+        """How long the brokers keep a group's offset after its last commit; None where they do not say."""
+        try:
+            minutes = _broker_settings(self._admin, self._timeout_s).get("offsets.retention.minutes")
+        except KafkaException:
+            return None
+        return None if minutes is None else int(minutes) * 60.0
+
     def _forget(self) -> None:
         """What went wrong between two questions says nothing about the next."""
         self._admin.poll(0)
@@ -247,11 +255,15 @@ def _missing(name: str, servers: str) -> Misconfigured:
 
 
 def _broker_creates_topics(admin: AdminClient, timeout_s: float) -> bool:
+    return _broker_settings(admin, timeout_s).get("auto.create.topics.enable") == "true"
+
+
+def _broker_settings(admin: AdminClient, timeout_s: float) -> dict[str, str]:
+    """Those of one of the brokers; see `_settings`."""
     brokers = list(admin.list_topics(timeout=timeout_s).brokers)
     if not brokers:
-        return False
-    settings = _settings(admin, ConfigResource(ConfigResource.Type.BROKER, str(brokers[0])), timeout_s)
-    return settings.get("auto.create.topics.enable") == "true"
+        return {}
+    return _settings(admin, ConfigResource(ConfigResource.Type.BROKER, str(brokers[0])), timeout_s)
 
 
 def _max_message_bytes(admin: AdminClient, name: str, timeout_s: float) -> int:

@@ -76,6 +76,8 @@ class _Turn:
     """The record that Kafka refuses is found, and has become a dead letter."""
     letters: list[tuple[Undeliverable, str]] = field(default_factory=list)
     """The dead letters in the transaction, by their reasons and topic (X3)."""
+    committed: bool = False
+    """Something has been committed in this turn."""
 
     @property
     def reached(self) -> Cursor:
@@ -83,9 +85,10 @@ class _Turn:
         return self.lane.mark.cursor
 
     def complete(self) -> None:
-        """Whatever the lane's mark covers is delivered."""
+        """Whatever the lane's mark covers is delivered. A batch without records is there to have the mark committed."""
         for flight in self.flights:
-            flight.complete = flight.batch.last <= self.reached
+            renewed = self.committed or flight.batch.count > 0
+            flight.complete = renewed and flight.batch.last <= self.reached
 
 
 class ExactWork:
@@ -256,6 +259,7 @@ class ExactWork:
             self._delivery.put_aside(reason, topic)
         turn.sent.clear()
         turn.letters.clear()
+        turn.committed = True
         turn.complete()
 
     def _abort(self, turn: _Turn) -> None:

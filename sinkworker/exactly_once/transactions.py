@@ -333,9 +333,19 @@ class TransactionalKafka:
         return ProgressPlace(topic, self._id_of(topic))
 
     def _id_of(self, topic: str) -> str:
+        return self._asked().topic_id(topic)
+
+    def _asked(self) -> Brokers:
         if self._brokers is None:
             self._brokers = Brokers(self._options, self._timeout_s)
-        return self._brokers.topic_id(topic)
+        return self._brokers
+
+    def retention_s(self) -> float | None:
+        """How long the brokers keep a mark that is not committed again; None where they do not say.
+
+        Raises Misconfigured.
+        """
+        return self._asked().offsets_retention_s()
 
     def check(self, place: ProgressPlace) -> None:
         """Raises Misconfigured where the topic is not the one that was recorded, KafkaUnavailable without an answer."""

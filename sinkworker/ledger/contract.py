@@ -58,6 +58,7 @@ class Batch:
     """Just before the first record: reading from here gives the batch again."""
     last: Cursor
     count: int
+    """Of its records; without any it is there to have the lane's mark committed again (X5)."""
     payload: bytes
     number: int = 0
     """Given by the ledger at dispatch: 1, 2, 3, … in the lane within the epoch, so (epoch, lane, number) is its id."""

@@ -120,6 +120,16 @@ class Lanes:
                 depth += 1
         return batches
 
+    def renewal(self, lane: LaneNumber) -> Batch | None:
+        """A batch without records that stands behind all that the lane has had; None for a lane that is not idle.
+
+        Never behind the lane's progress, which an acknowledgement would put back.
+        """
+        if lane in self._buffers or self._mailboxes.get(lane):
+            return None
+        last = max(self.read, self._progress.get(lane, self.read))
+        return Batch(lane=lane, before=self.read, last=last, count=0, payload=payload.pack([]))
+
     def _leaves(self, lane: LaneNumber, depth: int) -> bool:
         buffer = self._buffers.get(lane)
         if buffer is None:

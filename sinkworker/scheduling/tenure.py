@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,11 +32,12 @@ from sinkworker.ledger.contract import Activation, Batch, Closed, Enqueue, Ledge
 from sinkworker.metrics.series import AVOIDED, CONSUMED, TAKEOVERS
 from sinkworker.metrics.tally import Tally
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Position, Record
-from sinkworker.scheduling import generations
+from sinkworker.scheduling import generations, renewal
 from sinkworker.scheduling.arrears import Arrears
 from sinkworker.scheduling.generations import FromBeginning, FromCheckpoint, FromNow, FromPosition, Opening, Start
 from sinkworker.scheduling.grouping import Grouping
 from sinkworker.scheduling.lanes import Lanes, Limits
+from sinkworker.scheduling.renewal import Renewal
 from sinkworker.scheduling.routing import Router
 from sinkworker.source.events import Item, created_s
 from sinkworker.source.filters import OneStream, ServerFilter, server_filter
@@ -103,6 +105,7 @@ class ActiveTenure:
         """Batches that the ledger had no room for, and the frontier that goes with them."""
         self._beat = 0.0
         self._grouping = Grouping()
+        self._renewal: Renewal | None = None
         self._told = ""
         """The code of the trouble that the connector says it waits for."""
         self._caught_up: Cursor | None = None
@@ -156,6 +159,9 @@ class ActiveTenure:
         taken = self._take_ledger(generation)
         self._counter = taken.counter
         self._lanes = Lanes(self._checkpoint.cursor, taken.progress, self._means.limits)
+        if generation.progress is not None:
+            interval_s = renewal.interval_s(self._kafka().retention_s())
+            self._renewal = Renewal(self._layout.lanes, interval_s, time.monotonic(), random.random)
         self._taken = True
         self._check_database(max([self._checkpoint.cursor, *taken.progress.values()]))
         self._subscribe()
@@ -480,6 +486,8 @@ class ActiveTenure:
         if not batches and not waits and not self._grouping and now - self._beat < HEARTBEAT_S:
             return
         self._beat = now
+        if self._refused is None:
+            batches = self._with_renewals(batches, now)
         try:
             survey = self._means.ledger.dispatch(self.epoch, self._counter, frontier, batches)  # P1, R1
         except Full as exc:
@@ -499,6 +507,16 @@ class ActiveTenure:
         if now - self._shown_at >= SHOW_S:
             self._shown_at = now
             self._show(survey)
+
+    def _with_renewals(self, batches: Sequence[Batch], now: float) -> Sequence[Batch]:
+        """These and, where delivery is exactly once, an empty one for each lane whose mark might expire (X5)."""
+        if self._renewal is None:
+            return batches
+        self._renewal.used([batch.lane for batch in batches], now)
+        renewals = [self._lanes.renewal(lane) for lane in self._renewal.due(now)]
+        idle = [batch for batch in renewals if batch is not None]
+        self._renewal.used([batch.lane for batch in idle], now)
+        return [*batches, *idle]
 
     def _show(self, survey: Survey) -> None:
         """How the epoch stands, to those who watch."""

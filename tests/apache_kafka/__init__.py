@@ -113,10 +113,12 @@ class ApacheKafka:
         number: int = 1,
         controllers: Mapping[int, str] | None = None,
         through: Callable[[str], str] = lambda address: address,
+        properties: str = "",
     ) -> None:
         """`controllers`: of each node of its cluster the address for the others; without it the node is alone.
 
         `through` gives for each address the one that clients are to know, where something stands in between.
+        `properties`: more lines of its configuration.
         """
         self.number = number
         self._listening = {protocol: f"127.0.0.1:{free_port()}" for protocol in PROTOCOLS}
@@ -125,7 +127,7 @@ class ApacheKafka:
         self._java = ["java", *JVM, "-cp", f"{jars}/*"]
         self._properties = folder / "server.properties"
         configuration = self._configuration(controllers or {number: f"127.0.0.1:{free_port()}"})
-        self._properties.write_text(configuration, encoding="utf-8")
+        self._properties.write_text(configuration + properties, encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
 
     def _configuration(self, controllers: Mapping[int, str]) -> str:
@@ -247,9 +249,11 @@ class ApacheKafka:
 
 
 @contextmanager
-def running(folder: Path, through: Callable[[str], str] = lambda address: address) -> Iterator[ApacheKafka]:
+def running(
+    folder: Path, through: Callable[[str], str] = lambda address: address, properties: str = ""
+) -> Iterator[ApacheKafka]:
     """A node that runs, with everything of its in that folder. Skips or fails the test as `jars` does."""
-    broker = ApacheKafka(folder, jars(folder / "jars"), through=through)
+    broker = ApacheKafka(folder, jars(folder / "jars"), through=through, properties=properties)
     broker.format()
     try:
         broker.start()

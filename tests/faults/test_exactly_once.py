@@ -8,8 +8,10 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # a public name, but there is no __all__
 from kurrentdbclient import NewEvent, StreamState
 
@@ -289,6 +291,41 @@ def test_progress_that_was_deleted_stops_the_connector_at_its_next_start(system:
     assert stopped_for(flow) == "progress-lost"  # X5
     flow.start(0)
     eventually(lambda: flow.connector.state is State.RUNNING)
+
+
+FORGETFUL = """\
+offsets.retention.minutes=1
+offsets.retention.check.interval.ms=500
+"""
+
+
+@pytest.mark.long
+def test_lanes_that_are_idle_for_longer_than_kafka_remembers_are_still_known_after_a_crash(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, properties=FORGETFUL) as kafka,
+        System(tmp_path, KAFKA_BOOTSTRAP_SERVERS=kafka.servers) as system,
+    ):
+        flow = system.flow(**EXACTLY_ONCE)
+        flow.append(200)
+        flow.delivered()
+        bystander = Consumer({"bootstrap.servers": kafka.servers, "group.id": "bystander", "enable.auto.commit": False})
+        bystander.commit(offsets=[TopicPartition(flow.topic, 0, 1)], asynchronous=False)
+
+        def forgotten() -> bool:
+            flow.append(10, streams=1)  # one lane stays busy
+            (found,) = bystander.committed([TopicPartition(flow.topic, 0)], 10)
+            return found.offset < 0
+
+        eventually(forgotten, within_s=150, every_s=2)
+        bystander.close()
+        for role in system.roles.values():
+            role.kill()
+        system.redis.flushall()
+        for role in system.roles.values():
+            role.start()
+        flow.appending = flow.append_in_background(RECORDS)
+        once(flow)
+        flow.stop()
 
 
 @pytest.mark.long

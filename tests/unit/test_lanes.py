@@ -15,7 +15,7 @@ from tests import builders
 from tests.builders import cursor
 
 LIMITS = Limits(batch_records=4, batch_bytes=100, eager_depth=1, lane_depth=3, undelivered_bytes=400, record_bytes=0)
-LANE = LaneNumber(0)
+LANE, OTHER = LaneNumber(0), LaneNumber(1)
 
 
 def record(position: int, size: int = 10) -> Record:
@@ -132,3 +132,27 @@ def test_every_record_leaves_once_and_in_order_whatever_the_mailboxes_do(steps: 
         waiting = [each for number, all_of in offered.items() for each in all_of[len(left.get(number, [])) :]]
         assert all(core.frontier < cursor(each) for each in waiting)  # P1
     assert left == offered
+
+
+def test_a_lane_is_renewed_behind_all_that_it_has_had() -> None:
+    core = lanes({LANE: cursor(30)})
+    for position in (10, 20):
+        core.offer(record(position), LANE)
+    core.offer(record(25), OTHER)
+    batch = core.renewal(LANE)
+    assert batch is not None
+    assert (batch.before, batch.last, batch.count) == (cursor(25), cursor(30), 0)  # an earlier one would put it back
+    core.offer(record(40), LANE)
+    core.take()
+    batch = core.renewal(LANE)
+    assert batch is not None
+    assert (batch.before, batch.last) == (cursor(40), cursor(40))
+
+
+def test_a_lane_with_records_needs_no_renewal() -> None:
+    core = lanes()
+    core.offer(record(10), LANE)
+    assert core.renewal(LANE) is None
+    core.take()
+    core.observe(survey(depth=1))
+    assert core.renewal(LANE) is None

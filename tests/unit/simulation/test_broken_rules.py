@@ -294,6 +294,16 @@ def test_progress_that_is_not_missed_is_noticed() -> None:
         test_scenarios.forget_progress(believes_in_the_checkpoint)
 
 
+class RenewsNothing(ActiveTenure):
+    def _with_renewals(self, batches: Sequence[Batch], now: float) -> Sequence[Batch]:
+        return batches
+
+
+def test_marks_that_are_not_renewed_are_noticed() -> None:
+    with pytest.raises(AssertionError, match="progress-lost"):  # X5
+        test_scenarios.let_idle_lanes_wait(RenewsNothing, 0.1)
+
+
 def test_a_database_that_is_not_checked_is_noticed() -> None:
     with pytest.raises(AssertionError):
         test_scenarios.restore_database(ChecksNoDatabase)

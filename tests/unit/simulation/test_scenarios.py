@@ -19,6 +19,7 @@ from sinkworker.model import Cursor, LaneNumber
 from sinkworker.scheduling.tenure import ActiveTenure
 from tests.builders import tenure as tenure_of
 from tests.unit.simulation.database import Database
+from tests.unit.simulation.transactions import RETENTION_S
 from tests.unit.simulation.world import (
     ID,
     NO_FAULTS,
@@ -100,14 +101,46 @@ def forget_progress(to_restore: Callable[..., dict[LaneNumber, Cursor]]) -> None
         world.broker.loses_answers = False
         last = append(world, "loan", 20)
         until(world, lambda: last in {landed.position for landed in world.broker.landed})
-        for actor in world._actors():
-            actor.kill()
-        world.ledger.restore(State())
         world.committed.marks.clear()
         world.rules = Rules()
-        world.schedulers, world.workers, world.coordinators = [Scheduler(world)], [Worker(world)], [Coordinator(world)]
+        die_with_redis(world)
         until(world, lambda: world.checkpoint().commit >= last)
         world._judge()
+
+
+@pytest.mark.parametrize("busy", [0.1, 0.0])
+def test_a_lane_that_has_been_idle_for_long_is_still_known_after_a_crash(busy: float) -> None:
+    let_idle_lanes_wait(ActiveTenure, busy)
+
+
+def let_idle_lanes_wait(tenure: type[ActiveTenure], busy: float) -> None:
+    """For much longer than Kafka keeps a mark one lane at most has records; then everything dies, and every lane has.
+
+    `busy`: how likely that one has a record at each step.
+    """
+    world = World(0, Faults(exactly_once=True), Rules(tenure=tenure), lease_ms=60_000)
+    with world.at_work():
+        world.broker.loses_answers = False
+        append(world, "loan", 20)
+        ends_s = world.now_s + 4 * RETENTION_S
+        while world.now_s < ends_s:
+            if world.chance() < busy:
+                world.store.append(f"{PREFIX}0", "Requested", b"{}", b"", f"busy-{len(world.store.log)}")
+            world.step()
+            world.elapse(0.1)
+            world.committed.expire()
+        die_with_redis(world)
+        last = append(world, "late", 20)
+        until(world, lambda: world.checkpoint().commit >= last)
+        world._judge()
+
+
+def die_with_redis(world: World) -> None:
+    """Every process is killed and started again, and Redis has lost everything."""
+    for actor in world._actors():
+        actor.kill()
+    world.ledger.restore(State())
+    world.schedulers, world.workers, world.coordinators = [Scheduler(world)], [Worker(world)], [Coordinator(world)]
 
 
 class NeverWrites(Watch):

@@ -26,6 +26,12 @@ KINDS = {
 }
 
 
+EXPIRY = {
+    "all at once": replace(EVERYTHING, reset=0.0),
+    "stops and crashes": Faults(restart=0.03, kill=0.03, pause=0.02, lost_call=0.01),
+}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_lost_and_order_is_kept(kind: str) -> None:
     for seed in range(SCHEDULES):
@@ -40,6 +46,15 @@ def test_exactly_once_whatever_happens(kind: str) -> None:
     for seed in range(SCHEDULES // 2):
         try:
             World(seed, replace(KINDS[kind], exactly_once=True)).run()
+        except AssertionError as exc:
+            raise AssertionError(f"seed {seed}: {exc}") from exc
+
+
+@pytest.mark.parametrize("kind", EXPIRY)
+def test_progress_that_kafka_forgets_costs_no_repetition(kind: str) -> None:
+    for seed in range(SCHEDULES // 2):
+        try:
+            World(seed, replace(EXPIRY[kind], expiry=0.05, exactly_once=True)).run()
         except AssertionError as exc:
             raise AssertionError(f"seed {seed}: {exc}") from exc
 

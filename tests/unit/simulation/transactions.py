@@ -19,13 +19,28 @@ from sinkworker.model import Cursor, Generation, LaneNumber, Layout, Position
 from sinkworker.outgoing import Origin, Outgoing, Refusal, Unfit
 from tests.unit.simulation.kafka import DEAD, Broker, Outlet, event_of
 
+RETENTION_S = 60.0
+"""How long a mark is kept at least."""
+
 
 @dataclass
 class Committed:
     """What the brokers know of transactional ids: who has each, and the lane's mark."""
 
+    now_s: Callable[[], float]
     owners: dict[str, object] = field(default_factory=dict)
     marks: dict[str, Mark] = field(default_factory=dict)
+    committed_s: dict[str, float] = field(default_factory=dict)
+    """When each mark was committed."""
+
+    def keep(self, name: str, mark: Mark) -> None:
+        self.marks[name] = mark
+        self.committed_s[name] = self.now_s()
+
+    def expire(self) -> None:
+        """What has not been committed for long is forgotten."""
+        kept = {name for name, at_s in self.committed_s.items() if self.now_s() - at_s <= RETENTION_S}
+        self.marks = {name: mark for name, mark in self.marks.items() if name in kept}
 
 
 class Lane:
@@ -91,7 +106,7 @@ class Lane:
             raise Broken("The request was lost.")
         for record in self._sent:
             self._broker.take(record.topic, record)
-        self._committed.marks[self._name] = mark
+        self._committed.keep(self._name, mark)
         self.in_transaction, self._sent = False, []
         if self._broker.loses_answers and self._broker.rng.random() < 0.02:
             raise Broken("The answer was lost.")
@@ -124,6 +139,9 @@ class Kafka:
 
     def place(self, topic: str) -> ProgressPlace:
         return ProgressPlace(topic, "")
+
+    def retention_s(self) -> float:
+        return RETENTION_S
 
     def check(self, place: ProgressPlace) -> None:
         """No topic is ever created again."""
