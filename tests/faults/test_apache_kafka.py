@@ -20,9 +20,9 @@ from tests.apache_kafka import USER, ApacheKafka, running
 from tests.faults.conftest import RECORDS
 from tests.faults.midflow import outcome
 from tests.faults.test_operator import Logs
-from tests.integration.test_topic_templates import Routed
 from tests.oracle import consume
 from tests.processes import eventually
+from tests.routed import Routed
 from tests.system import OWN_KEYS, Flow, System
 
 

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -34,6 +35,7 @@ from tests.faults.conftest import RECORDS
 from tests.faults.midflow import outcome
 from tests.oracle import consume, judge
 from tests.processes import eventually
+from tests.routed import KINDS, Routed
 from tests.system import DATABASE, REDIS, Flow, System
 
 EXACTLY_ONCE = {"delivery:guarantee": "exactlyOnce"}
@@ -134,6 +136,31 @@ def test_a_killed_broker_repeats_nothing(kafka: ApacheKafka, flow: Flow) -> None
     kafka.kill()
     kafka.start()
     once(flow)
+
+
+@pytest.mark.long
+def test_a_template_has_each_record_once_in_its_topic_whatever_dies(system: System) -> None:
+    flow, dead = Routed(system), system.topic(partitions=1)
+    for kind, partitions in KINDS.items():
+        flow.create_topic(kind, partitions)
+    aside = {"errors:policy": "deadLetter", "errors:deadLetterTopic": dead}
+    flow.create(**EXACTLY_ONCE, **aside, **{"delivery:progressTopic": system.topic(partitions=1)})
+    flow.start()
+    appending = Thread(target=flow.append_kinds, args=(2400, *KINDS, "Order Paid"))  # the last is no topic's name
+    appending.start()
+    for disturb in (system.workers[0].kill, system.roles["scheduler"].kill, system.redis.flushall):
+        reached = flow.position
+        eventually(lambda reached=reached: flow.position > reached, within_s=40)  # type: ignore[misc]
+        disturb()
+        for role in system.roles.values():
+            if not role.alive:
+                role.start()
+    appending.join()
+    flow.await_checkpoint()
+    unnameable = [str(event.id) for event in flow.log() if event.type == "Order Paid"]
+    assert flow.duplicates(aside=len(unnameable)) == 0  # P4
+    assert sorted(each.record_id for each in consume(system.servers, dead)) == sorted(unnameable)  # X3
+    flow.stop()
 
 
 # -- what Kafka itself promises
