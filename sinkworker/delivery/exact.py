@@ -129,7 +129,10 @@ class ExactWork:
             lane = self._lane = self._outlet.lane(held.granted)
             delivery.silent_since = None
             # Opening may have taken longer than the claim lasted. Then it has fenced the new owner, who will open the
-            # lane again: progress is the lane's, so that costs no record.
+            # lane again: progress is the lane's, so that costs no record. A stop that fenced the lane and recorded how
+            # far it is has ended the epoch before: nothing may be committed until the claim is known to hold (R9).
+            if lane.untried:
+                self._confirm_claim(held)
             self._keep_claims()
             turn = _Turn(held, lane, flights, one_by_one)
             before = turn.reached
@@ -295,6 +298,11 @@ class ExactWork:
 
     def _keep_claims(self) -> None:
         self._delivery.keep_claims(self._outlet, after_s=self._delivery.bounds.lease_s / 3)
+
+    def _confirm_claim(self, held: HeldLane) -> None:
+        now = time.monotonic()
+        while held.contact < now:
+            self._delivery.keep_claims(self._outlet, after_s=0.0)
 
     def _rest(self, seconds: float) -> None:
         if self._lane is None:

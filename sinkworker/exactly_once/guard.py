@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sinkworker.connectors.lifecycle import ProgressPlace
 from sinkworker.errors import KafkaUnavailable, Stale
-from sinkworker.exactly_once.marks import Lineage, Mark, undrained
+from sinkworker.exactly_once.marks import Lineage, Mark, lost, undrained
 from sinkworker.exactly_once.transactions import ANSWER_S, LaneTransactions, TransactionalKafka
 from sinkworker.model import Cursor, LaneNumber
 
@@ -39,6 +39,14 @@ class Guard:
         with self._opened(list(self._names)) as lanes:
             _commit(lanes, {number: Mark(start) for number in lanes})
 
+    def fence(self, timeout_s: float) -> dict[LaneNumber, Cursor]:
+        """How far each lane is in Kafka, where nobody can commit any more what he has in hand.
+
+        Raises Misconfigured where a mark is lost.
+        """
+        with self._opened(list(self._names), timeout_s) as lanes:
+            return {number: _known(number, lane.mark).cursor for number, lane in lanes.items()}
+
     def close(self, checkpoint: Cursor | None) -> None:
         """Have nobody deliver in this generation any more (X4).
 
@@ -62,16 +70,24 @@ class Guard:
             _commit(lanes, {number: Mark(cursor) for number, cursor in marks.items()})
 
     @contextlib.contextmanager
-    def _opened(self, numbers: Sequence[LaneNumber]) -> Iterator[dict[LaneNumber, LaneTransactions]]:
+    def _opened(
+        self, numbers: Sequence[LaneNumber], timeout_s: float = ANSWER_S
+    ) -> Iterator[dict[LaneNumber, LaneTransactions]]:
         """The lanes, everybody else fenced."""
         lanes = {number: self._kafka.lane(self._names[number], number, self._place.topic) for number in numbers}
         try:
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                list(pool.map(lambda lane: lane.open(ANSWER_S), lanes.values()))
+                list(pool.map(lambda lane: lane.open(timeout_s), lanes.values()))
             yield lanes
         finally:
             for lane in lanes.values():
                 lane.close()
+
+
+def _known(lane: LaneNumber, mark: Mark | None) -> Mark:
+    if mark is None:
+        raise lost(lane)
+    return mark
 
 
 def _commit(lanes: Mapping[LaneNumber, LaneTransactions], marks: Mapping[LaneNumber, Mark]) -> None:

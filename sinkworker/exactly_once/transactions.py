@@ -147,6 +147,11 @@ class LaneTransactions:
         cause = f" ({self.trouble.str()})" if self.trouble is not None else ""
         return KafkaUnavailable(f"Kafka does not answer about transactions{cause}.")
 
+    @property
+    def untried(self) -> bool:
+        """No transaction has been begun yet."""
+        return self._serial == 0
+
     def primed(self, record: Outgoing) -> bool:
         """Whether a record of this producer has been confirmed on that one's partition (R6)."""
         return (record.topic, record.partition) in self._primed

@@ -23,7 +23,7 @@ from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.crashpoints import CrashPoint, reach
 from sinkworker.database import Database, NoBoundary
-from sinkworker.errors import Full, Misconfigured, Restored, Stale, Unavailable, Undeliverable
+from sinkworker.errors import Full, Misconfigured, Restored, SinkworkerError, Stale, Unavailable, Undeliverable
 from sinkworker.exactly_once import marks
 from sinkworker.exactly_once.guard import Guard
 from sinkworker.exactly_once.marks import Lineage
@@ -260,7 +260,7 @@ class ActiveTenure:
         return Guard(self._kafka(), lineage, lanes, place)
 
     def _kafka(self) -> TransactionalKafka:
-        return self._means.kafka(self._settings.producer_options(self._id, self._means.default_servers))
+        return _kafka_of(self._means, self._id, self._settings)
 
     def _marked(self) -> Mapping[LaneNumber, Cursor]:
         """How far Kafka has each lane delivered, where delivery is exactly once.
@@ -631,8 +631,39 @@ def settle(means: Means, connector: Connector, epoch: Epoch, closed: Closed, set
     checkpoint: Checkpoint = store.load()
     if settings.autocommit.enabled:
         checkpoint = store.advance(checkpoint, closed.watermark, epoch)
-    ahead = {lane: cursor for lane, cursor in closed.progress.items() if cursor > checkpoint.cursor}
+    progress = closed.progress
+    if generation.progress is not None and _is_unfinished(means.ledger):
+        # A worker may have committed what it did not acknowledge, or be about to.
+        try:
+            progress = _farther(progress, _fenced(means, connector, generation, generation.progress))
+        except SinkworkerError as exc:
+            log.warning("%s How far the lanes are is not recorded.", exc, extra={"connector": connector.id})
+            return
+    ahead = {lane: cursor for lane, cursor in progress.items() if cursor > checkpoint.cursor}
     means.registry.report_drained(connector.id, epoch, generation.id, ahead)
+
+
+def _is_unfinished(ledger: Ledger) -> bool:
+    """Whether batches were handed out that nobody has acknowledged, or may have been."""
+    watermark = ledger.watermark()
+    return watermark is None or watermark.in_flight_batches > 0
+
+
+def _fenced(
+    means: Means, connector: Connector, generation: GenerationInfo, place: ProgressPlace
+) -> Mapping[LaneNumber, Cursor]:
+    """How far Kafka has the connector's lanes delivered, nobody delivering any more.
+
+    Raises what `Guard.fence` does, and what the database does.
+    """
+    kafka = _kafka_of(means, connector.id, means.registry.active_settings(connector))
+    lineage = Lineage(deployment_name(means.database), connector.id, generation.id)
+    return Guard(kafka, lineage, generation.layout.lanes, place).fence(means.drain_timeout_s)
+
+
+def _kafka_of(means: Means, connector_id: str, settings: SinkSettings) -> TransactionalKafka:
+    """Kafka as the connector reaches it, secrets decrypted."""
+    return means.kafka(settings.producer_options(connector_id, means.default_servers))
 
 
 def finish_stop(means: Means, connector_id: str) -> None:

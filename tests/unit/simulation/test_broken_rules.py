@@ -15,7 +15,7 @@ from sinkworker.checkpoint.watch import Watch
 from sinkworker.connectors.lifecycle import Connector
 from sinkworker.connectors.registry import Registry
 from sinkworker.database import StoredEvent
-from sinkworker.delivery.deliver import Delivery
+from sinkworker.delivery.deliver import Delivery, HeldLane
 from sinkworker.delivery.exact import ExactWork
 from sinkworker.delivery.window import InFlight, Window
 from sinkworker.errors import Stale, Unavailable, Undeliverable
@@ -292,6 +292,26 @@ def test_progress_that_is_not_missed_is_noticed() -> None:
 
     with pytest.raises(AssertionError, match="P4"):  # X5
         test_scenarios.forget_progress(believes_in_the_checkpoint)
+
+
+class AsksOnlyRedis(Guard):
+    def fence(self, timeout_s: float) -> dict[LaneNumber, Cursor]:
+        return {}
+
+
+def test_a_stop_that_trusts_redis_about_the_lanes_is_noticed() -> None:
+    with pytest.raises(AssertionError, match="P4"):  # R9
+        test_scenarios.forget_after_a_hasty_stop(Rules(guard=AsksOnlyRedis))
+
+
+class CommitsUnderAnyClaim(ExactWork):
+    def _confirm_claim(self, held: HeldLane) -> None:
+        """A lane that was opened is used at once."""
+
+
+def test_a_lane_that_goes_on_behind_a_stop_is_noticed() -> None:
+    with pytest.raises(AssertionError, match="P4"):  # R9
+        test_scenarios.wake_after_a_stop(Rules(work=CommitsUnderAnyClaim))
 
 
 class RenewsNothing(ActiveTenure):

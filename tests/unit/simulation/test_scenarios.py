@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -141,6 +142,59 @@ def die_with_redis(world: World) -> None:
         actor.kill()
     world.ledger.restore(State())
     world.schedulers, world.workers, world.coordinators = [Scheduler(world)], [Worker(world)], [Coordinator(world)]
+
+
+def test_a_stop_that_could_not_wait_knows_what_was_committed_and_not_acknowledged() -> None:
+    with pytest.raises(Violation, match="progress-lost"):  # X5
+        forget_after_a_hasty_stop(Rules())
+
+
+def forget_after_a_hasty_stop(rules: Rules) -> None:
+    """The last worker dies between commit and acknowledgement; the connector stops; Kafka forgets its lanes."""
+    world = World(0, Faults(exactly_once=True, hasty=True), rules)
+    with world.at_work():
+        world.broker.loses_answers = False
+        last = append(world, "loan", 20)
+        until(world, lambda: len(world.broker.landed) > world.ledger.state.acked_records)
+        for worker in world.workers:
+            worker.die()
+        world.workers.clear()
+        world._person.stop(ID)
+        until(world, lambda: world.connector.state is lifecycle.State.STOPPED)
+        world.committed.marks.clear()
+        world.workers = [Worker(world)]
+        world._person.start(ID)
+        until(world, lambda: world.checkpoint().commit >= last)
+        world._judge()
+
+
+def test_nothing_is_committed_behind_what_a_stop_has_recorded() -> None:
+    wake_after_a_stop(Rules())
+
+
+def wake_after_a_stop(rules: Rules) -> None:
+    """A worker sleeps in a transaction while the connector is stopped, and wakes; then Kafka forgets its lanes."""
+    world = World(0, Faults(exactly_once=True, hasty=True), rules, lease_ms=60_000)
+    with world.at_work():
+        world.broker.loses_answers = False
+        last = append(world, "loan", 20)
+        until(world, lambda: any(in_transaction(worker) for worker in world.workers))
+        world.paused = {worker.actor: 1_000_000 for worker in world.workers}
+        world._person.stop(ID)
+        until(world, lambda: world.connector.state is lifecycle.State.STOPPED)
+        world.paused.clear()
+        for _ in range(300):
+            world.step()
+        world.committed.marks.clear()
+        world._person.start(ID)
+        until(world, lambda: world.checkpoint().commit >= last)
+        world._judge()
+
+
+def in_transaction(worker: Worker) -> bool:
+    """Whether it has sent records of a transaction that is not committed."""
+    outlet: Any = worker.outlet
+    return outlet is not None and any(lane.in_transaction and lane.outstanding == 0 for lane in outlet._lanes.values())
 
 
 class NeverWrites(Watch):

@@ -29,6 +29,7 @@ KINDS = {
 EXPIRY = {
     "all at once": replace(EVERYTHING, reset=0.0),
     "stops and crashes": Faults(restart=0.03, kill=0.03, pause=0.02, lost_call=0.01),
+    "stops in haste": Faults(hasty=True, restart=0.03, kill=0.03, pause=0.02),
 }
 
 

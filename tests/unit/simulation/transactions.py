@@ -59,6 +59,7 @@ class Lane:
         self.outstanding = 0
         self.mark: Mark | None = None
         self.in_transaction = False
+        self.untried = True
         self._name = name
         self._broker = broker
         self._committed = committed
@@ -77,7 +78,7 @@ class Lane:
 
     def begin(self) -> None:
         self.refusal, self._sent, self._seen, self.outstanding = None, [], 0, 0
-        self.in_transaction = True
+        self.in_transaction, self.untried = True, False
 
     def send(self, record: Outgoing) -> bool:
         if self.refusal is not None:

@@ -69,7 +69,7 @@ EXACTLY_ONCE = {"delivery:guarantee": "exactlyOnce"}
 LEASE_MS = 3_000
 LIMITS = Limits(batch_records=3, batch_bytes=1000, eager_depth=1, lane_depth=4, undelivered_bytes=400, record_bytes=0)
 BOUNDS = Bounds(activation_s=20, delivery_timeout_s=15, drain_timeout_s=2)
-DRAIN_S = 100.0
+DRAIN_S, HASTE_S = 100.0, 0.5
 
 
 class Violation(AssertionError):
@@ -123,6 +123,8 @@ class Faults:
     """A person stops the connector, and starts it with another topic, mostly somewhere else."""
     expiry: float = 0.0
     """Kafka forgets the marks that are old by now; of a connector that is stopped mostly all, as after a week."""
+    hasty: bool = False
+    """A stop does not wait until everything is delivered."""
     empty_when_stopped: bool = False
     exactly_once: bool = False
     """The connector asks for it, and outcomes of commits may stay unknown."""
@@ -393,6 +395,7 @@ class World:
         self.committed = Committed(self.monotonic)
         self.queue: list[tuple[Epoch, Activation]] = []
         self.violations: list[str] = []
+        self.hasty = faults.hasty
         self.marks_expire = faults.expiry > 0
         self.given_up = False
         """It stopped because marks had expired that may have been ahead: nothing more will be delivered."""
@@ -429,7 +432,7 @@ class World:
             ),
             partitions=lambda _settings, _id: PARTITIONS,
             default_servers="broker:9092",
-            drain_timeout_s=DRAIN_S,
+            drain_timeout_s=HASTE_S if self.hasty else DRAIN_S,
             instance="scheduler",
             tally=Tally(),
             kafka=lambda _: Kafka(self.broker, self.committed, self.rules.lane, self.cross_kafka),  # type: ignore[arg-type, return-value]
