@@ -10,11 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from sinkworker.connectors.lifecycle import ProgressPlace
 from sinkworker.errors import KafkaUnavailable, Stale
 from sinkworker.exactly_once.marks import Lineage, Mark, lost, undrained
-from sinkworker.exactly_once.transactions import ANSWER_S, LaneTransactions, TransactionalKafka
+from sinkworker.exactly_once.transactions import ANSWER_S, AT_ONCE, LaneTransactions, TransactionalKafka
 from sinkworker.model import Cursor, LaneNumber
-
-AT_ONCE = 8
-"""Lanes that are opened at the same time: each waits for the brokers most of the time."""
 
 
 class Guard:

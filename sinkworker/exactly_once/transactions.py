@@ -6,20 +6,19 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 
 from sinkworker.connectors.lifecycle import ProgressPlace
 from sinkworker.errors import KafkaUnavailable, Misconfigured, Transient
@@ -36,6 +35,9 @@ takes the lane over aborts it at once."""
 
 SLICE_S = 0.25
 """How long a call of the client library lasts at most, before the caller may see to its claims."""
+
+AT_ONCE = 8
+"""Lanes that are opened or asked about at the same time: each waits for the brokers most of the time."""
 
 ANSWER_S = 10.0
 """How long a scheduler waits for an answer."""
@@ -62,13 +64,6 @@ _UNAUTHORIZED = frozenset(
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
     }
 )
-_UNSETTLED = frozenset({KafkaError.UNSTABLE_OFFSET_COMMIT})
-"""A transaction has just ended, and the group has not been told yet."""
-
-UNSETTLED_S = 0.02
-
-_UNTOLD = "Kafka does not tell the lanes' progress"
-
 _UNSUPPORTED = frozenset({KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION})
 
 
@@ -91,12 +86,9 @@ class LaneTransactions:
         lane: LaneNumber,
         progress_topic: str,
         options: Mapping[str, Any],
-        read: Callable[[float], Mark | None],
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
     ) -> None:
-        """`read`: answers the mark within so many seconds. `max_message_bytes`: of the topic that the records go to,
-        where it is one.
-        """
+        """`max_message_bytes`: of the topic that the records go to, where it is one."""
         self.refusal: Refusal | None = None
         self.trouble: KafkaError | None = None
         """The last connection error, None again after a confirmation."""
@@ -108,7 +100,7 @@ class LaneTransactions:
         self.in_transaction = False
         self._broken: KafkaError | None = None
         self.number = lane
-        self._read = read
+        self._name = name
         self._place = TopicPartition(progress_topic, 0)
         self._options = options
         self._primed: set[tuple[str, int]] = set()
@@ -130,7 +122,7 @@ class LaneTransactions:
             },
             logger=_LOG,
         )
-        self._group = _membership(name, options)
+        self._group: Any = None
 
     def open(self, timeout_s: float) -> None:
         """Fence every other producer of the lane, then read its mark: in that order (X2).
@@ -138,10 +130,15 @@ class LaneTransactions:
         Raises KafkaUnavailable without an answer in time, Misconfigured where it is refused.
         """
         deadline = time.monotonic() + timeout_s
-        while not self._step(lambda: self._producer.init_transactions(SLICE_S), "begin transactions"):
-            if time.monotonic() > deadline:
-                raise self._silent()
-        self.mark = self._read(max(SLICE_S, deadline - time.monotonic()))
+        with _reading(self._name, self._options) as reader:  # which connects while the producer does
+            while not self._step(lambda: self._producer.init_transactions(SLICE_S), "begin transactions"):
+                if time.monotonic() > deadline:
+                    raise self._silent()
+            self.mark = self._read(reader, max(SLICE_S, deadline - time.monotonic()))
+            self._group = reader.consumer_group_metadata()
+
+    def _read(self, reader: Consumer, timeout_s: float) -> Mark | None:
+        return _committed(reader, self._place, timeout_s)
 
     def _silent(self) -> KafkaUnavailable:
         cause = f" ({self.trouble.str()})" if self.trouble is not None else ""
@@ -316,8 +313,6 @@ class TransactionalKafka:
         self._options = options
         self._timeout_s = timeout_s
         self._brokers: Brokers | None = None
-        # Made at once: of two threads that make one, the loser's would be dropped with its questions.
-        self._admin: Any = AdminClient({**client_options(options), "log_level": CRITICAL_ONLY}, logger=_LOG)
 
     def lane(
         self,
@@ -327,11 +322,7 @@ class TransactionalKafka:
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
     ) -> LaneTransactions:
         """A lane's producer, not yet open; `max_message_bytes` of the topic of its records, if that is one."""
-
-        def read(timeout_s: float) -> Mark | None:
-            return self._marks({number: name}, progress_topic, timeout_s)[number]
-
-        return LaneTransactions(name, number, progress_topic, self._options, read, max_message_bytes)
+        return LaneTransactions(name, number, progress_topic, self._options, max_message_bytes)
 
     def place(self, topic: str) -> ProgressPlace:
         """The topic as it is now. Raises KafkaUnavailable, Misconfigured."""
@@ -364,47 +355,40 @@ class TransactionalKafka:
 
     def marks(self, names: Mapping[LaneNumber, str], progress_topic: str) -> dict[LaneNumber, Mark | None]:
         """What is remembered of each lane, nobody fenced. Raises KafkaUnavailable, Misconfigured."""
-        return self._marks(names, progress_topic, self._timeout_s)
+        place = TopicPartition(progress_topic, 0)
 
-    def _marks(
-        self, names: Mapping[LaneNumber, str], progress_topic: str, timeout_s: float
-    ) -> dict[LaneNumber, Mark | None]:
-        """By the administrator's call: a consumer would connect for each lane, which takes it 50 ms."""
-        place, deadline = TopicPartition(progress_topic, 0), time.monotonic() + timeout_s
-        asked = {number: self._ask(name, place, timeout_s) for number, name in names.items()}
-        return {number: self._settled(asked[number], name, place, deadline) for number, name in names.items()}
+        def told(name: str) -> Mark | None:
+            with _reading(name, self._options) as reader:
+                return _committed(reader, place, self._timeout_s)
 
-    def _settled(self, asked: Any, group: str, place: TopicPartition, deadline: float) -> Mark | None:
-        """What was asked for, once no transaction may change it."""
-        while True:
-            left_s = max(SLICE_S, deadline - time.monotonic())
-            try:
-                return _mark(*asked.result(left_s + 1).topic_partitions)
-            except KafkaException as exc:
-                error: KafkaError = exc.args[0]
-                if error.code() not in _UNSETTLED or time.monotonic() > deadline:
-                    refused = _translated(error, "tell the lanes' progress")
-                    raise refused or KafkaUnavailable(f"{_UNTOLD}: {error.str()}.") from exc
-            except TimeoutError as exc:
-                raise KafkaUnavailable(f"{_UNTOLD}.") from exc
-            time.sleep(UNSETTLED_S)
-            asked = self._ask(group, place, left_s)
-
-    def _ask(self, group: str, place: TopicPartition, timeout_s: float) -> Any:
-        """The group's offset, in a future. What a transaction may still change is not told (`require_stable`)."""
-        asked = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, [place])], require_stable=True, request_timeout=timeout_s
-        )
-        return asked[group]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return dict(zip(names, pool.map(told, names.values()), strict=True))
 
 
-def _membership(group: str, options: Mapping[str, Any]) -> Any:
-    """What a transaction names the group by. Nobody ever joins it, and nothing connects."""
-    consumer = Consumer({**client_options(options), "group.id": group, "log_level": CRITICAL_ONLY}, logger=_LOG)
+@contextlib.contextmanager
+def _reading(group: str, options: Mapping[str, Any]) -> Iterator[Consumer]:
+    """A consumer that begins to connect to that group's coordinator, and never joins it.
+
+    There is a call of the administrator's for the same, but the client library ends the process where a connection
+    breaks while it asks the coordinator (librdkafka#5397).
+    """
+    reader = Consumer(
+        {**client_options(options), "group.id": group, "enable.auto.commit": False, "log_level": CRITICAL_ONLY},
+        logger=_LOG,
+    )
     try:
-        return consumer.consumer_group_metadata()
+        yield reader
     finally:
-        consumer.close()
+        reader.close()
+
+
+def _committed(reader: Consumer, place: TopicPartition, timeout_s: float) -> Mark | None:
+    """The mark that no transaction can change any more. Raises KafkaUnavailable, Misconfigured."""
+    try:
+        return _mark(*reader.committed([place], timeout_s))
+    except KafkaException as exc:
+        refused = _translated(exc.args[0], "tell the lanes' progress")
+        raise refused or KafkaUnavailable(f"Kafka does not tell the lanes' progress: {exc.args[0].str()}.") from exc
 
 
 def _mark(found: TopicPartition) -> Mark | None:

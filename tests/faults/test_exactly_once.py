@@ -233,12 +233,12 @@ def test_a_lane_that_is_opened_fences_its_last_owner_before_it_reads_the_mark(la
     lanes.send(first, b"late")
     read = second._read
 
-    def read_late(timeout_s: float) -> Mark | None:
+    def read_late(reader: Consumer, timeout_s: float) -> Mark | None:
         with pytest.raises(Broken):  # X2: nobody can change any more what is read here
             commit(first, 9)
-        return read(timeout_s)
+        return read(reader, timeout_s)
 
-    second._read = read_late
+    second._read = read_late  # type: ignore[method-assign]
     second.open(10)
     assert second.mark == Mark(cursor(1))
 
