@@ -66,6 +66,10 @@ class ExactKafkaOutlet(KafkaOutlet):
 
     def open_all(self, granted: Sequence[Granted]) -> None:
         """See `TransactionalOutlet.open_all`."""
+        for each in granted:
+            lane = self._open.get((each.generation, each.claim.lane))
+            if lane is not None and lane.cut_off():
+                self.close_lane(each)
         closed = [each for each in granted if (each.generation, each.claim.lane) not in self._open]
         if len(closed) < 2:
             return

@@ -144,6 +144,15 @@ class LaneTransactions:
         cause = f" ({self.trouble.str()})" if self.trouble is not None else ""
         return KafkaUnavailable(f"Kafka does not answer about transactions{cause}.")
 
+    def cut_off(self) -> bool:
+        """Whether it has lost a connection since Kafka last confirmed something, and is in no transaction.
+
+        It may wait for `resilience:reconnectBackoffMaxMs` until it tries again; a new producer tries at once.
+        """
+        with contextlib.suppress(KafkaException):
+            self._producer.poll(0)
+        return self.trouble is not None and not self.in_transaction
+
     @property
     def untried(self) -> bool:
         """No transaction has been begun yet."""
@@ -200,6 +209,7 @@ class LaneTransactions:
         if not self._step(lambda: self._producer.commit_transaction(SLICE_S), "commit a transaction"):
             return False
         self.in_transaction = False
+        self.trouble = None
         self.mark = mark
         return True
 

@@ -257,12 +257,36 @@ def test_no_call_outlasts_a_claim_while_the_broker_is_silent(kafka: ApacheKafka,
     assert lanes.guard.read()[LANE] == Mark(cursor(5))
 
 
-def test_a_closed_lane_is_not_delivered(lanes: Lanes) -> None:
+@pytest.fixture
+def outlet(lanes: Lanes) -> Iterator[ExactKafkaOutlet]:
     life = Life(lanes.lineage, lanes.kafka.place(lanes.topic))
     errand = Errand("loans", SinkSettings(topic=lanes.topic), lanes.options, 4, 5.0, lambda _s, _n: None)
-    outlet = ExactKafkaOutlet(errand, lambda _id, _generation: life, lambda _lane: None)
-    claim = Claim(Epoch(1), LANE, "token")
-    granted = Granted(claim, lanes.lineage.generation, Layout(6, 2, "k"), SettingsId("s"))
+    made = ExactKafkaOutlet(errand, lambda _id, _generation: life, lambda _lane: None)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def granted(lanes: Lanes) -> Granted:
+    """Lane 0, handed to a worker."""
+    return Granted(Claim(Epoch(1), LANE, "token"), lanes.lineage.generation, Layout(6, 2, "k"), SettingsId("s"))
+
+
+@pytest.mark.long
+def test_a_producer_that_was_cut_off_is_not_waited_for(
+    kafka: ApacheKafka, outlet: ExactKafkaOutlet, granted: Granted
+) -> None:
+    cut_off = outlet.lane(granted)
+    outlet.open_all([granted])
+    assert outlet.lane(granted) is cut_off
+    kafka.kill()
+    eventually(cut_off.cut_off)
+    kafka.start()
+    outlet.open_all([granted])
+    assert outlet.lane(granted) is not cut_off
+
+
+def test_a_closed_lane_is_not_delivered(lanes: Lanes, outlet: ExactKafkaOutlet, granted: Granted) -> None:
     assert outlet.lane(granted).mark == Mark(cursor(1))
     outlet.close_lane(granted)
     lanes.guard.close(None)
@@ -270,7 +294,6 @@ def test_a_closed_lane_is_not_delivered(lanes: Lanes) -> None:
         outlet.lane(granted)
     lanes.guard.restore({LANE: cursor(3)}, lambda: True)
     assert outlet.lane(granted).mark == Mark(cursor(3))
-    outlet.close()
 
 
 def test_a_lane_that_is_ahead_keeps_its_generation_open(lanes: Lanes) -> None:
