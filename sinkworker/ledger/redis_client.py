@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
+from redis.cluster import PRIMARY, ClusterNode, RedisCluster
 from redis.commands.core import Script
 from redis.exceptions import LockError
 from redis.lock import Lock
@@ -80,7 +80,9 @@ class Cluster:
         with self._making:
             if self._made is None:
                 nodes = [ClusterNode(host, port) for host, port in self._nodes]  # type: ignore[no-untyped-call]
-                self._made = RedisCluster(startup_nodes=nodes, **self._options)
+                made = RedisCluster(startup_nodes=nodes, **self._options)
+                _follow_to_new_nodes(made)
+                self._made = made
         return getattr(self._made, name)
 
     def get_encoder(self) -> Any:
@@ -101,6 +103,26 @@ class Cluster:
     def close(self) -> None:
         if self._made is not None:
             self._made.close()
+
+
+def _follow_to_new_nodes(cluster: RedisCluster) -> None:
+    """Have redirections followed to a node without slots, too.
+
+    It has just joined, and its first slot is on its way to it. redis-py learns of nodes by their slots, and fails on
+    the redirection with an AttributeError (redis-py#4015).
+    """
+    manager = cluster.nodes_manager
+    find = manager.get_node
+
+    def get_node(host: str | None = None, port: int | None = None, node_name: str | None = None) -> ClusterNode | None:
+        node = find(host, port, node_name)
+        if node is None and node_name is not None:
+            its_host, _, its_port = node_name.rpartition(":")
+            new = ClusterNode(its_host, int(its_port), PRIMARY)  # type: ignore[no-untyped-call]
+            node = manager.nodes_cache.setdefault(node_name, new)
+        return node
+
+    manager.get_node = get_node  # type: ignore[method-assign]
 
 
 def eviction_policies(client: redis.Redis | Cluster) -> set[str]:

@@ -16,11 +16,15 @@ _NOT_NOW = (
     redis.TimeoutError,
     redis.ReadOnlyError,
     redis.exceptions.TryAgainError,
+    redis.exceptions.NoScriptError,  # of a node that had the slot only after all others were told the script
     redis.exceptions.ClusterError,  # CLUSTERDOWN, MASTERDOWN
     redis.exceptions.RedisClusterException,
 )
 _NOT_NOW_CODES = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNBLOCKED ")
 """Answers for which redis-py has no class of their own."""
+
+_SENT_ON_TOO_OFTEN = "TTL exhausted"
+"""What redis-py says of a call that nodes of a cluster refuse or pass on, sixteen times."""
 
 TLS_HINT = "Check the certificate of Redis, and ssl_ca_certs in REDIS_URL."
 
@@ -48,6 +52,8 @@ def _ours(exc: Exception) -> SinkworkerError:
     # Redis 6 wraps what a script's command was answered in an error of its own.
     if isinstance(exc, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in text:
         return Full("Redis is full: it refuses to store more.", hint="Raise maxmemory or lower the limits.")
+    if isinstance(exc, redis.exceptions.ClusterError) and text == _SENT_ON_TOO_OFTEN:
+        text = "the slot of these keys is on its way to another node"
     if isinstance(exc, _NOT_NOW) or text.startswith(_NOT_NOW_CODES):
         return RedisUnavailable(f"Redis does not answer: {text}.")
     return SinkworkerError(f"Redis did not understand: {text}.")

@@ -20,8 +20,7 @@ from sinkworker.metrics.series import PRODUCED
 from sinkworker.model import Epoch
 from tests.builders import batch, cursor, tenure
 from tests.processes import eventually
-from tests.redis_cluster import MASTERS, PASSWORD, RedisCluster
-from tests.redis_server import RedisServer
+from tests.redis_cluster import MASTERS, PASSWORD, RedisCluster, system_over
 from tests.system import PARTITIONS, QUICK, Flow, System
 
 pytestmark = pytest.mark.long
@@ -44,13 +43,8 @@ def cluster(folder: Path) -> Iterator[RedisCluster]:
 
 @pytest.fixture(scope="module")
 def system(folder: Path, cluster: RedisCluster) -> Iterator[System]:
-    (folder / "broker").mkdir()
-    broker = RedisServer(folder / "broker")
-    try:
-        with System(folder, REDIS_URL=cluster.url, SINKWORKER_BROKER_URL=broker.url) as running:
-            yield running
-    finally:
-        broker.kill()
+    with system_over(folder, cluster) as running:
+        yield running
 
 
 def test_leases_counts_and_bells_work_for_connectors_of_every_master(cluster: RedisCluster) -> None:
