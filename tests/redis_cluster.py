@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import redis
@@ -72,22 +71,23 @@ class Node(RedisServer):
         return True
 
 
-@dataclass(frozen=True)
-class Tls:
-    """What every node shows, and whose certificate a client must have."""
-
-    identity: Identity
-    clients_of: Authority
-
-
 class RedisCluster:
     """Serves once it is made."""
 
-    def __init__(self, folder: Path, *, replicas: bool = False, tls: Tls | None = None) -> None:
-        """With `tls` clients are spoken to in no other way. Replicas would be clients, too."""
+    def __init__(self, folder: Path, *, replicas: bool = False, authority: Authority | None = None) -> None:
+        """With `authority` clients are spoken to over TLS alone, and need a certificate of it as the nodes do.
+
+        Replicas would be clients, too, so there are none.
+        """
+        assert not (replicas and authority)
         self._folder = folder
-        self._proxies = contextlib.ExitStack()
-        self._tls = tls
+        self._authority = authority
+        self._proxies: list[TlsProxy] = []
+        self._query = ""
+        if authority is not None:
+            self._shown = authority.issue("node")
+            client = authority.issue("client")
+            self._query = f"?ssl_ca_certs={authority.file}&ssl_certfile={client.certificate}&ssl_keyfile={client.key}"
         self.nodes: list[Node] = []
         self.masters = [self._add() for _ in range(MASTERS)]
         for number, node in enumerate(self.masters):
@@ -102,9 +102,10 @@ class RedisCluster:
     def _add(self) -> Node:
         node = Node(self._folder / f"node-{len(self.nodes)}")
         self.nodes.append(node)
-        if self._tls is not None:
-            proxy = TlsProxy(node.port, self._tls.identity, clients_of=self._tls.clients_of)
-            node.announce(self._proxies.enter_context(proxy).port)
+        if self._authority is not None:
+            proxy = TlsProxy(node.port, self._shown, clients_of=self._authority)
+            self._proxies.append(proxy.__enter__())
+            node.announce(proxy.port)
         return node
 
     def _meet(self, nodes: Sequence[Node]) -> None:
@@ -126,15 +127,24 @@ class RedisCluster:
 
     def url_as(self, access: str) -> str:
         """For another user and password; for one who may do everything where there is none."""
-        scheme = "redis+cluster" if self._tls is None else "rediss+cluster"
-        return f"{scheme}://{access}" + ",".join(f"127.0.0.1:{node.client_port}" for node in self.nodes)
+        scheme = "redis+cluster" if self._authority is None else "rediss+cluster"
+        servers = ",".join(f"127.0.0.1:{node.client_port}" for node in self.nodes)
+        return f"{scheme}://{access}{servers}{self._query}"
+
+    def show(self, identity: Identity) -> None:
+        """From now on every node has this certificate, for connections that are made again."""
+        self._shown = identity
+        for proxy in self._proxies:
+            proxy.show(identity)
+            proxy.drop()
 
     def master_of(self, key: str) -> Node:
         """Who has the key."""
         return next(node for node in self.masters if node.has(key))
 
     def destroy(self) -> None:
-        self._proxies.close()
+        for proxy in self._proxies:
+            proxy.__exit__()
         for node in self.nodes:
             node.kill()
 

@@ -10,7 +10,7 @@ import pytest
 
 from sinkworker import logs
 from sinkworker.config import Secret
-from sinkworker.errors import Misconfigured, RedisUnavailable
+from sinkworker.errors import Misconfigured, RedisUnavailable, RedisUntrusted
 from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Claim
 from sinkworker.ledger.redis_client import Lease, Listener
@@ -22,6 +22,7 @@ from tests.builders import batch, cursor, tenure
 from tests.processes import eventually
 from tests.redis_cluster import MASTERS, PASSWORD, RedisCluster, system_over
 from tests.system import PARTITIONS, QUICK, Flow, System
+from tests.tls import Authority
 
 pytestmark = pytest.mark.long
 
@@ -42,14 +43,33 @@ def cluster(folder: Path) -> Iterator[RedisCluster]:
 
 
 @pytest.fixture(scope="module")
+def authority(folder: Path) -> Authority:
+    return Authority(folder, "authority")
+
+
+@pytest.fixture(scope="module")
+def encrypted(folder: Path, authority: Authority) -> Iterator[RedisCluster]:
+    """Another, over TLS."""
+    running = RedisCluster(folder / "encrypted", authority=authority)
+    yield running
+    running.destroy()
+
+
+@pytest.fixture(params=["cluster", "encrypted"])
+def any_cluster(request: pytest.FixtureRequest) -> RedisCluster:
+    found: RedisCluster = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="module")
 def system(folder: Path, cluster: RedisCluster) -> Iterator[System]:
     with system_over(folder, cluster) as running:
         yield running
 
 
-def test_leases_counts_and_bells_work_for_connectors_of_every_master(cluster: RedisCluster) -> None:
-    client = redis_client.connect(Secret(cluster.url))
-    assert len({cluster.master_of(f"sink:{{{connector}}}:state").port for connector in EVERYWHERE}) == MASTERS
+def test_leases_counts_and_bells_work_for_connectors_of_every_master(any_cluster: RedisCluster) -> None:
+    client = redis_client.connect(Secret(any_cluster.url))
+    assert len({any_cluster.master_of(f"sink:{{{connector}}}:state").port for connector in EVERYWHERE}) == MASTERS
     woken: set[str] = set()
     changed, stop = threading.Event(), threading.Event()
     listener = Listener(client, woken.add, changed.set, stop, logs.Role())
@@ -101,12 +121,12 @@ def test_one_master_that_evicts_is_enough_to_be_refused(cluster: RedisCluster) -
     client.close()
 
 
-def test_scripts_are_loaded_again_on_a_node_that_forgot_them(cluster: RedisCluster) -> None:
-    client = redis_client.connect(Secret(cluster.url))
+def test_scripts_are_loaded_again_on_a_node_that_forgot_them(any_cluster: RedisCluster) -> None:
+    client = redis_client.connect(Secret(any_cluster.url))
     ledgers = [RedisLedger(client, f"forgotten-{connector}", 1000) for connector in EVERYWHERE]
     for ledger in ledgers:
         ledger.takeover(tenure(), cursor(0), {})
-    for node in cluster.nodes[:MASTERS]:
+    for node in any_cluster.masters:
         with node.client() as each:
             each.script_flush()
     assert all(ledger.watermark() is not None for ledger in ledgers)
@@ -123,11 +143,51 @@ def test_a_cluster_that_is_away_is_waited_for() -> None:
     client.close()
 
 
-def test_a_wrong_password_is_said_to_be_one(cluster: RedisCluster) -> None:
-    client = redis_client.connect(Secret(cluster.url_as("sinkworker:another@")))
+def test_a_wrong_password_is_said_to_be_one(any_cluster: RedisCluster) -> None:
+    client = redis_client.connect(Secret(any_cluster.url_as("sinkworker:another@")))
     with pytest.raises(Misconfigured, match="Check the user and password"):
         redis_client.check(client)
     client.close()
+
+
+def test_a_client_that_trusts_another_authority_is_told_so(
+    encrypted: RedisCluster, authority: Authority, folder: Path
+) -> None:
+    stranger = Authority(folder, "stranger")
+    client = redis_client.connect(Secret(encrypted.url.replace(str(authority.file), str(stranger.file))))
+    for call in (RedisLedger(client, "a", 1000).watermark, Lease(client, "a", 8.0).acquire):
+        with pytest.raises(RedisUntrusted, match="certificate is not to be trusted"):
+            call()
+    client.close()
+
+
+def test_a_client_without_a_certificate_is_not_answered(encrypted: RedisCluster) -> None:
+    client = redis_client.connect(Secret(encrypted.url.partition("&ssl_certfile")[0]))
+    with pytest.raises(RedisUnavailable):
+        redis_client.check(client)
+    client.close()
+
+
+def test_an_expired_certificate_of_a_cluster_is_named_and_a_new_one_is_found(
+    encrypted: RedisCluster, authority: Authority, folder: Path
+) -> None:
+    (folder / "over-tls").mkdir()
+    with system_over(folder / "over-tls", encrypted) as system:
+        flow = system.flow()
+        with flow.load():
+            encrypted.show(authority.issue("expired", ends_in_days=-1))
+            for name in ("scheduler", "coordinator"):
+                eventually(lambda name=name: system.roles[name].said("certificate has expired"), within_s=30)  # type: ignore[misc]
+            error = eventually(lambda: flow.connector.error, within_s=30)
+            encrypted.show(authority.issue("renewed"))
+            before = flow.position
+            eventually(lambda: flow.position > before, within_s=30)
+        assert error is not None
+        assert error.code == RedisUntrusted.code
+        judge(flow)
+        for role in system.roles.values():
+            assert not role.said("Traceback")
+            assert not role.said(PASSWORD)
 
 
 def test_a_master_that_dies_costs_no_record_and_no_order(system: System, cluster: RedisCluster) -> None:
