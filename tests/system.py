@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TypeAlias
 
 import redis
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # public, but not in an __all__
 from honcho.environ import parse
 from kurrentdbclient import KurrentDBClient, NewEvent, RecordedEvent, StreamState
 from kurrentdbclient.exceptions import KurrentDBClientError
 
 from sinkworker.config import CRASH_FOLDER, Config, Secret, load
+from sinkworker.connectors.deployment import deployment_name
 from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.vault import Protection
@@ -28,6 +30,7 @@ from sinkworker.crashpoints import CrashPoint
 from sinkworker.database import Database
 from sinkworker.errors import SinkworkerError
 from sinkworker.ledger import redis_client
+from tests import apache_kafka
 from tests.oracle import Verdict, consume, judge
 from tests.processes import clean_environment, eventually, processes_mentioning
 
@@ -160,6 +163,7 @@ class System:
         self._environ = {**QUICK, CRASH_FOLDER: str(self._crash_folder), **environ}
         self._of_roles = of_roles or {}
         self._workers = workers
+        self._topics: list[str] = []
         self.roles: dict[str, Role] = {}
 
     def __enter__(self) -> System:
@@ -185,6 +189,7 @@ class System:
             redis.Redis.from_url(url) if url.startswith(("redis:", "rediss:")) else redis_client.connect(Secret(url))
         )
         self.admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
+        self._deployment = deployment_name(self.database) if self._is_guest else ""
         for worker in self.workers:
             eventually(worker.ready, within_s=30)
         return self
@@ -198,6 +203,22 @@ class System:
         self.database.close()
         for role in [*self.roles.values(), self.local]:
             role.destroy()
+        if self._is_guest:
+            self._leave()
+
+    @property
+    def _is_guest(self) -> bool:
+        """Whether its Kafka is somebody's cluster."""
+        return self.servers == apache_kafka.given()
+
+    def _leave(self) -> None:
+        """Remove from Kafka what is this system's alone."""
+        groups = [each.group_id for each in self.admin.list_consumer_groups().result(10).valid]
+        ours = [group for group in groups if group.startswith(f"sinkworker-{self._deployment}-")]
+        for delete, names in ((self.admin.delete_topics, self._topics), (self.admin.delete_consumer_groups, ours)):
+            for deleted in delete(names).values() if names else ():
+                with contextlib.suppress(KafkaException):  # a test was first
+                    deleted.result(10)
 
     @property
     def workers(self) -> list[Role]:
@@ -225,10 +246,11 @@ class System:
         return armed
 
     def topic(self, partitions: int = PARTITIONS, config: dict[str, str] | None = None) -> str:
-        """A new topic."""
+        """A new topic. Somebody's cluster is rid of it when the system ends."""
         name = f"loans-{uuid.uuid4().hex[:8]}"
         for created in self.admin.create_topics([NewTopic(name, partitions, config=config or {})]).values():
             created.result(10)
+        self._topics.append(name)
         return name
 
     def flow(self, **settings: str) -> Flow:

@@ -23,7 +23,7 @@ POM = Path(__file__).with_name("pom.xml")
 INSIST = "SINKWORKER_TEST_INSIST"
 """Set where a test may not be skipped for what the machine lacks."""
 EXISTING = "SINKWORKER_TEST_KAFKA"
-"""Bootstrap servers of a cluster that serves the tests which need not stop it."""
+"""Bootstrap servers of somebody's cluster: it serves the tests that stop no broker, and keeps none of their topics."""
 
 START_TIMEOUT_S = 60.0
 JVM = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -89,6 +89,11 @@ def missing() -> list[str]:
 def insisted() -> bool:
     """Whether a test may do without it nowhere."""
     return bool(os.environ.get(INSIST))
+
+
+def given() -> str:
+    """Bootstrap servers of the cluster that the environment names; empty where it names none."""
+    return os.environ.get(EXISTING, "")
 
 
 def jars(folder: Path) -> Path:
@@ -263,10 +268,17 @@ def running(
 
 
 @contextmanager
-def bootstrap_servers(folder: Path) -> Iterator[str]:
-    """Those of the cluster that the environment names, else of a node that runs: for tests that stop neither."""
-    if existing := os.environ.get(EXISTING):
-        yield existing
+def running_unless_given(folder: Path) -> Iterator[ApacheKafka | None]:
+    """A node that runs, unless the environment names a cluster."""
+    if given():
+        yield None
     else:
         with running(folder) as broker:
-            yield broker.servers
+            yield broker
+
+
+def ours(broker: ApacheKafka | None) -> ApacheKafka:
+    """The node, for a test that stops it; skips the test where there is none, since a cluster was given."""
+    if broker is None:
+        pytest.skip(f"it stops brokers, and those of {EXISTING} are not ours to stop")
+    return broker

@@ -29,7 +29,7 @@ from sinkworker.exactly_once.transactions import Broken, LaneTransactions, Trans
 from sinkworker.ledger.contract import Claim, Granted
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, SettingsId
 from sinkworker.outgoing import Outgoing
-from tests.apache_kafka import ApacheKafka, running
+from tests.apache_kafka import ApacheKafka, given, ours, running_unless_given
 from tests.builders import cursor
 from tests.faults.conftest import RECORDS
 from tests.faults.midflow import outcome
@@ -42,14 +42,20 @@ EXACTLY_ONCE = {"delivery:guarantee": "exactlyOnce"}
 
 
 @pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    with running(tmp_path_factory.mktemp("apache-kafka")) as broker:
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka | None]:
+    with running_unless_given(tmp_path_factory.mktemp("apache-kafka")) as broker:
         yield broker
 
 
+@pytest.fixture
+def kafka(broker: ApacheKafka | None) -> ApacheKafka:
+    return ours(broker)
+
+
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory, kafka: ApacheKafka) -> Iterator[System]:
-    with System(tmp_path_factory.mktemp("system"), KAFKA_BOOTSTRAP_SERVERS=kafka.servers) as running:
+def system(tmp_path_factory: pytest.TempPathFactory, broker: ApacheKafka | None) -> Iterator[System]:
+    servers = broker.servers if broker else given()
+    with System(tmp_path_factory.mktemp("system"), KAFKA_BOOTSTRAP_SERVERS=servers) as running:
         yield running
 
 
@@ -175,7 +181,7 @@ class Lanes:
         self.topic = system.topic()
         self.options = SinkSettings(topic=self.topic).producer_options("loans", system.servers)
         self.kafka = TransactionalKafka(self.options)
-        self.lineage = Lineage("tests", "loans", Generation(str(uuid.uuid4())))
+        self.lineage = Lineage(deployment_name(system.database), "loans", Generation(str(uuid.uuid4())))
         self.guard = Guard(self.kafka, self.lineage, 2, self.kafka.place(self.topic))
         self._opened: list[LaneTransactions] = []
 

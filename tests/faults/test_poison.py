@@ -22,7 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public name
 from kurrentdbclient import NewEvent, StreamState
 
 from sinkworker.connectors.lifecycle import Failure, State
-from tests.apache_kafka import bootstrap_servers
+from tests.apache_kafka import given, running_unless_given
 from tests.oracle import consume, judge
 from tests.processes import eventually
 from tests.system import PARTITIONS, Flow, System
@@ -33,8 +33,10 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with (
-        bootstrap_servers(tmp_path_factory.mktemp("apache-kafka")) as servers,
-        System(tmp_path_factory.mktemp("system"), KAFKA_BOOTSTRAP_SERVERS=servers) as running,
+        running_unless_given(tmp_path_factory.mktemp("apache-kafka")) as broker,
+        System(
+            tmp_path_factory.mktemp("system"), KAFKA_BOOTSTRAP_SERVERS=broker.servers if broker else given()
+        ) as running,
     ):
         yield running
 
