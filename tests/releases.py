@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tarfile
+import zipfile
 from io import BytesIO
 from pathlib import Path
 
@@ -21,14 +21,15 @@ PACKAGES = ("sinkworker", "tasks")
 def previous(folder: Path) -> Path:
     """The previous release. Skips the test where the repository's history does not reach back to it."""
     try:
-        archived = subprocess.run(["git", "-C", HOME, "archive", PREVIOUS, *PACKAGES], capture_output=True, check=True)
+        command = ["git", "-C", str(HOME), "archive", "--format=zip", PREVIOUS, *PACKAGES]
+        archived = subprocess.run(command, capture_output=True, check=True)
     except FileNotFoundError:
         pytest.skip("the previous release cannot be had without git")
     except subprocess.CalledProcessError as exc:
         pytest.skip(f"the previous release cannot be had: {exc.stderr.decode().strip()}")
     home = folder / "previous"
-    with tarfile.open(fileobj=BytesIO(archived.stdout)) as archive:
-        archive.extractall(home, filter="data")
+    with zipfile.ZipFile(BytesIO(archived.stdout)) as archive:
+        archive.extractall(home)
     return home
 
 
