@@ -40,6 +40,11 @@ class Homes:
             pipeline.expire(_homes_key(connector), REMEMBERED_S)
             pipeline.execute()
 
+    def forget(self, connector: str) -> None:
+        """None of its lanes is at home anywhere, until it is opened again."""
+        with contextlib.suppress(Unavailable), translated():
+            self._redis.delete(_homes_key(connector))
+
     def of(self, connector: str, lanes: Sequence[LaneNumber]) -> dict[LaneNumber, str]:
         """The homes of those lanes that have one where somebody is. Raises Unavailable."""
         with translated():

@@ -52,7 +52,8 @@ class Scheduler:
         self._enqueue = enqueue
         self._default_servers = config.kafka_bootstrap_servers
         self._redis = redis_client.connect(config.redis_url)
-        self._enqueue_home = Homing(Homes(self._redis), enqueue, enqueue_at)
+        self._homes = Homes(self._redis)
+        self._enqueue_home = Homing(self._homes, enqueue, enqueue_at)
         self._database = Database(config.kurrentdb_uri)
         self._registry = Registry(self._database, Protection.of(config))
         self._reader = readers.usable(readers.Reader(config.reader))
@@ -166,6 +167,7 @@ class Scheduler:
             ledger=RedisLedger(self._redis, connector.id, int(config.claim_lease_s * 1000)),
             enqueue=self._enqueue,
             enqueue_home=self._enqueue_home,
+            forget_homes=self._homes.forget,
             subscribe=lambda wanted, after, bell: readers.subscribe(self._database, self._reader, wanted, after, bell),
             partitions=self._partitions,
             limits=Limits(

@@ -77,6 +77,8 @@ class Means:
     enqueue: Enqueue
     enqueue_home: Enqueue
     """The same, for connectors whose lanes are at home with workers."""
+    forget_homes: Callable[[str], None]
+    """Have the connector's lanes be at home nowhere."""
     limits: Limits
     subscribe: Subscribe
     partitions: CountPartitions
@@ -230,6 +232,7 @@ class ActiveTenure:
         id = Generation(str(uuid4()))
         place = None
         if self._settings.exactly_once:
+            self._means.forget_homes(self._id)  # whose lanes are those of the last generation
             place = self._kafka().place(self._settings.progress_topic)
             self._guard(id, layout.lanes, place).begin(start)
         self._connector = self._means.registry.open_generation(

@@ -29,7 +29,7 @@ from sinkworker.exactly_once.transactions import Broken, LaneTransactions, Trans
 from sinkworker.ledger.contract import Claim, Granted
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, SettingsId
 from sinkworker.outgoing import Outgoing
-from tests.apache_kafka import ApacheKafka, given, ours, running_unless_given
+from tests.apache_kafka import ApacheKafka, given, ours, running, running_unless_given
 from tests.builders import cursor
 from tests.faults.conftest import RECORDS
 from tests.faults.midflow import outcome

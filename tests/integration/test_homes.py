@@ -95,6 +95,12 @@ def test_a_worker_that_has_been_told_to_stop_is_at_home_no_more(neighbourhood: N
     eventually(lambda: neighbourhood.known() == {1: THERE})
 
 
+def test_lanes_of_a_new_generation_are_at_home_nowhere(neighbourhood: Neighbourhood) -> None:
+    neighbourhood.homes.forget(neighbourhood.connector)
+    neighbourhood.send(0, 1, 2)
+    assert neighbourhood.sent == [("", [0, 1, 2])]
+
+
 def test_a_worker_of_which_nothing_is_heard_is_at_home_no_more(server: RedisServer) -> None:
     neighbourhood = Neighbourhood(server)
     neighbourhood.homes.settle(neighbourhood.connector, LaneNumber(0), "sinkworker.nowhere")

@@ -426,6 +426,7 @@ class World:
             ledger=ledger,
             enqueue=self.enqueue,
             enqueue_home=self.enqueue,
+            forget_homes=lambda _: None,
             limits=LIMITS,
             subscribe=lambda wanted, after, bell: database.subscribe(
                 wanted, after, self.chance, self.maybe_lose_connection, bell
