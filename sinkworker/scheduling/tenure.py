@@ -627,7 +627,10 @@ def check_release(ledger: Ledger) -> None:
 
 
 def settle(means: Means, connector: Connector, epoch: Epoch, closed: Closed, settings: SinkSettings) -> None:
-    """Make durable how an epoch ended: the checkpoint, then the progress of lanes that are ahead of it (R9)."""
+    """Make durable how an epoch ended: the checkpoint, then the progress of lanes that are ahead of it (R9).
+
+    `connector`: as it was when the epoch began, or later where nobody knows how it ended.
+    """
     assert connector.generation is not None
     generation = connector.generation
     store = CheckpointStore(means.database, connector.id, generation.id, generation.start, settings.filter.stream_id)
@@ -635,8 +638,8 @@ def settle(means: Means, connector: Connector, epoch: Epoch, closed: Closed, set
     if settings.autocommit.enabled:
         checkpoint = store.advance(checkpoint, closed.watermark, epoch)
     progress = closed.progress
-    if generation.progress is not None and _is_unfinished(means.ledger):
-        # A worker may have committed what it did not acknowledge, or be about to.
+    if generation.progress is not None and not (connector.ended_in_order and _is_finished(means.ledger)):
+        # A worker, of the last epoch too, may have committed what it did not acknowledge, or be about to.
         try:
             progress = _farther(progress, _fenced(means, connector, generation, generation.progress))
         except SinkworkerError as exc:
@@ -646,10 +649,10 @@ def settle(means: Means, connector: Connector, epoch: Epoch, closed: Closed, set
     means.registry.report_drained(connector.id, epoch, generation.id, ahead)
 
 
-def _is_unfinished(ledger: Ledger) -> bool:
-    """Whether batches were handed out that nobody has acknowledged, or may have been."""
+def _is_finished(ledger: Ledger) -> bool:
+    """Whether everything that was dispatched is acknowledged."""
     watermark = ledger.watermark()
-    return watermark is None or watermark.in_flight_batches > 0
+    return watermark is not None and watermark.in_flight_batches == 0
 
 
 def _fenced(

@@ -302,6 +302,8 @@ class AsksOnlyRedis(Guard):
 def test_a_stop_that_trusts_redis_about_the_lanes_is_noticed() -> None:
     with pytest.raises(AssertionError, match="P4"):  # R9
         test_scenarios.forget_after_a_hasty_stop(Rules(guard=AsksOnlyRedis))
+    with pytest.raises(AssertionError, match="P4"):
+        test_scenarios.commit_behind_a_takeover(Rules(guard=AsksOnlyRedis))
 
 
 class CommitsUnderAnyClaim(ExactWork):

@@ -191,6 +191,41 @@ def wake_after_a_stop(rules: Rules) -> None:
         world._judge()
 
 
+def test_a_stop_soon_after_a_crash_knows_what_the_last_epoch_committed() -> None:
+    with pytest.raises(Violation, match="progress-lost"):  # X5
+        commit_behind_a_takeover(Rules())
+
+
+def commit_behind_a_takeover(rules: Rules) -> None:
+    """A worker commits when the next epoch has read the marks; that one stops before it dispatches anything."""
+    world = World(0, Faults(exactly_once=True, hasty=True), rules, lease_ms=60_000)
+    with world.at_work():
+        world.broker.loses_answers = False
+        last = append(world, "loan", 20)
+        until(world, lambda: any(in_transaction(worker) for worker in world.workers))
+        world.paused = {worker.actor: 1_000_000 for worker in world.workers}
+        first = world.ledger.state.tenure
+        renew_scheduler(world)
+        until(world, lambda: world.ledger.state.tenure != first)
+        world.paused = {world.schedulers[0].actor: 1_000_000}
+        for _ in range(300):
+            world.step()
+        assert world.broker.landed
+        world._person.stop(ID)
+        renew_scheduler(world)
+        until(world, lambda: world.connector.state is lifecycle.State.STOPPED)
+        world.committed.marks.clear()
+        world._person.start(ID)
+        until(world, lambda: world.checkpoint().commit >= last)
+        world._judge()
+
+
+def renew_scheduler(world: World) -> None:
+    """The scheduler is killed, and another one started."""
+    world.schedulers[0].actor.kill()
+    world.schedulers = [Scheduler(world)]
+
+
 def in_transaction(worker: Worker) -> bool:
     """Whether it has sent records of a transaction that is not committed."""
     outlet: Any = worker.outlet
