@@ -9,6 +9,11 @@ from collections.abc import Mapping
 from typing import Protocol
 
 
+def pause(seconds: float) -> None:
+    """Sleep. Unlike `time.sleep`, also where libfaketime has the wall clock jump and leaves the others alone."""
+    threading.Event().wait(seconds)
+
+
 class Bell(Protocol):
     """Rung by any thread, cleared and waited for by one. `threading.Event` is one."""
 

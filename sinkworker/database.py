@@ -331,6 +331,8 @@ class Database:
             yield self._connected()
         except theirs.KurrentDBClientError as exc:
             raise self._ours(exc, what) from exc
+        except OSError as exc:  # of this machine: no descriptors left, a client's `sleep` under libfaketime
+            raise KurrentDBUnavailable(f"KurrentDB at {self.name} could not be asked to {what}: {exc}.") from exc
         except ValueError as exc:
             if "closed" not in str(exc):
                 raise

@@ -17,6 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public name
     TopicMetadata,
 )
 
+from sinkworker.bell import pause
 from sinkworker.errors import Invalid, KafkaUnavailable, Misconfigured
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
@@ -198,7 +199,7 @@ def _found(admin: AdminClient, faults: list[KafkaError], name: str, timeout_s: f
     topics = _listed(admin, faults, timeout_s)
     deadline = time.monotonic() + MISSING_PATIENCE_S
     while (found := topics.get(name)) is None and time.monotonic() < deadline:
-        time.sleep(0.2)
+        pause(0.2)
         topics = admin.list_topics(timeout=timeout_s).topics
     return found
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 import warnings
 from typing import Any
 
@@ -19,6 +18,7 @@ from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from sinkworker import config, logs, process, redis_address
+from sinkworker.bell import pause
 from sinkworker.errors import SinkworkerError
 from sinkworker.local import addresses
 from tasks import noise, transport
@@ -165,7 +165,7 @@ def _leave_in_time() -> None:
     Celery's calls to a Redis that does not answer end after `socket_timeout` each, and a stop makes several.
     """
     patience_s = config.load(config.environment()).drain_timeout_s + STOP_S
-    time.sleep(patience_s)
+    pause(patience_s)
     logging.getLogger("sinkworker").warning("not through with stopping after %g s: leaving at once", patience_s)
     os._exit(1 if active_children() else 0)
 

@@ -13,6 +13,7 @@ from celery.worker import consumer
 from kombu.exceptions import OperationalError
 from redis.exceptions import OutOfMemoryError, RedisError
 
+from sinkworker.bell import pause
 from tasks import noise
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no anno
         """A full Redis takes the connection at once, and then nothing that has to be stored."""
         if isinstance(exc, OutOfMemoryError):
             self._found_full_s = time.monotonic()
-            time.sleep(RECONNECT_S)
+            pause(RECONNECT_S)
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **options)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from confluent_kafka import KafkaError
 
+from sinkworker.bell import pause
 from sinkworker.crashpoints import CrashPoint, reach
 from sinkworker.delivery.producer import LaneProducer
 from sinkworker.delivery.window import InFlight, Window
@@ -223,7 +224,7 @@ class Delivery:
         self._in_transactions = in_transactions
         self.deliver: Callable[[Outlet, HeldLane], None] = self._produce_all
         """Takes what a lane was handed on its way, as far as that may start."""
-        self.rest: Callable[[float], object] = time.sleep
+        self.rest: Callable[[float], object] = pause
         """Passes some seconds."""
         self.lanes: dict[LaneNumber, HeldLane] = {}
         self._outlet: Outlet | None = None

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sinkworker.bell import pause
 from sinkworker.delivery.deliver import (
     NO_PROGRESS_TRIES,
     POLL_S,
@@ -306,7 +307,7 @@ class ExactWork:
 
     def _rest(self, seconds: float) -> None:
         if self._lane is None:
-            time.sleep(seconds)
+            pause(seconds)
         else:
             self._lane.poll(seconds)
 

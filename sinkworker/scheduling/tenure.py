@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from sinkworker import logs
-from sinkworker.bell import SocketBell
+from sinkworker.bell import SocketBell, pause
 from sinkworker.checkpoint.store import Checkpoint, CheckpointStore
 from sinkworker.connectors import settings as connector_settings
 from sinkworker.connectors.deployment import deployment_name
@@ -601,7 +601,7 @@ class ActiveTenure:
         deadline = time.monotonic() + self._means.drain_timeout_s
         self._drain(time.monotonic() + self._means.drain_timeout_s / 2)
         while self._means.ledger.quiesce(self.epoch) and time.monotonic() < deadline:
-            time.sleep(DRAIN_POLL_S)
+            pause(DRAIN_POLL_S)
         self._taken = False
         settle(self._means, self._connector, self.epoch, self._means.ledger.close(self.epoch), self._settings)
 
@@ -684,7 +684,7 @@ def finish_stop(means: Means, connector_id: str) -> None:
         with contextlib.suppress(Stale):  # the ledger knows nothing of that epoch: there is nothing to end
             deadline = time.monotonic() + means.drain_timeout_s
             while means.ledger.quiesce(before.epoch) and time.monotonic() < deadline:
-                time.sleep(DRAIN_POLL_S)
+                pause(DRAIN_POLL_S)
             closed = means.ledger.close(before.epoch)
             settings = connector_settings.parse(connector.active_settings)
             settle(means, connector, connector.epoch, closed, settings)

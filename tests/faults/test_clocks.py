@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 
 from tests.apache_kafka import insisted
 from tests.faults.midflow import arrives, repeats, watched
-from tests.processes import eventually
+from tests.processes import HOME, eventually
 from tests.redis_server import RedisServer
 from tests.system import IN_FLIGHT, Flow, System
 
@@ -83,6 +86,14 @@ def flow(system: System) -> Iterator[Flow]:
     flow = system.flow()
     yield flow
     flow.stop()
+
+
+def test_a_process_whose_clock_jumps_can_rest(tmp_path: Path, library: Path) -> None:
+    """`time.sleep` raises OSError there, which would stop a connector."""
+    clock = Clock(library, tmp_path / "clock")
+    clock.jump(HOUR_S)
+    rest = "from sinkworker.bell import pause; pause(0.01)"
+    subprocess.run([sys.executable, "-c", rest], env={**os.environ, **clock.environ}, cwd=HOME, check=True)
 
 
 def test_clocks_of_roles_that_jump_one_by_one(flow: Flow, of_roles: dict[str, Clock]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ from kurrentdbclient import KurrentDBClient, NewEvent, StreamState
 
 from sinkworker.config import Secret
 from sinkworker.database import Database
-from sinkworker.errors import Invalid, Misconfigured, SinkworkerError
+from sinkworker.errors import Invalid, KurrentDBUnavailable, Misconfigured, SinkworkerError
 from tests.integration.kurrentdb.events import event, events, new_stream
 from tests.integration.kurrentdb.standin import StandIn
 
@@ -34,6 +35,15 @@ def test_more_than_the_database_takes_at_once_is_the_callers_fault(
     size, count = size_and_count
     with pytest.raises(Invalid, match=r"larger than KurrentDB .* takes at once"):
         database.append(new_stream(), None, [sized(size) for _ in range(count)])
+
+
+def test_a_fault_of_this_machine_is_waited_for(database: Database) -> None:
+    """A connector whose scheduler has no descriptors left, say, must not stop for a bug (R10)."""
+    with (
+        pytest.raises(KurrentDBUnavailable, match=r"could not be asked to read it: .*Too many open files"),
+        database.translated("read it"),
+    ):
+        raise OSError(errno.EMFILE, "Too many open files")
 
 
 def test_a_refusal_that_the_client_does_not_know_is_told_without_the_calls_dump(database: Database) -> None:

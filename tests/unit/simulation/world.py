@@ -493,11 +493,14 @@ class World:
         """While inside, the code under test has this world's clock, and the parts that the rules name."""
         parts: list[tuple[Any, str, Any]] = [
             (deliver, "time", self),
+            (deliver, "pause", self.sleep),
             (deliver, "Window", self.rules.window),
             (tenures, "time", self),
+            (tenures, "pause", self.sleep),
             (tenures, "random", self.rng),
             (tenures, "Guard", self.rules.guard),
             (exact, "time", self),
+            (exact, "pause", self.sleep),
             (guards, "time", self),
             (guards, "ThreadPoolExecutor", InTurn),
             (tenures, "Lanes", self.rules.lanes),
