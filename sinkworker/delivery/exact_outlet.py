@@ -118,8 +118,13 @@ class ExactKafkaOutlet(KafkaOutlet):
     def close_lane(self, granted: Granted) -> None:
         """See `TransactionalOutlet.close_lane`."""
         lane = self._open.pop((granted.generation, granted.claim.lane), None)
-        if lane is not None:
-            lane.close()
+        if lane is None:
+            return
+        lane.close()
+        if lane.stuck:  # or each of them would have to be found out by itself
+            for other in self._open.values():
+                other.close()
+            self._open.clear()
 
     def check_topic(self, granted: Granted) -> None:
         """See `TransactionalOutlet.check_topic`. Asks Kafka once a second at most."""

@@ -39,6 +39,10 @@ SLICE_S = 0.25
 AT_ONCE = 8
 """Lanes that are opened or asked about at the same time: each waits for the brokers most of the time."""
 
+PROGRESS_PATIENCE_S = 5.0
+"""How long brokers may take to note a lane's progress before its producer is given up. After a broker was restarted,
+librdkafka can wait for the connection that it had for ever, though records go through (its issue 5511)."""
+
 ANSWER_S = 10.0
 """How long a scheduler waits for an answer."""
 
@@ -105,6 +109,8 @@ class LaneTransactions:
         self._options = options
         self._primed: set[tuple[str, int]] = set()
         self._prepared = False
+        self.stuck = False
+        """It waits for a broker that it may never hear of again, as others that are as old may come to."""
         self._sending: _Call | None = None
         self._serial = 0
         """Of the transaction: reports of an aborted one come late."""
@@ -225,6 +231,9 @@ class LaneTransactions:
             self._sending.start()
         self._sending.join(SLICE_S)
         if self._sending.is_alive():
+            if time.monotonic() - self._sending.begun > PROGRESS_PATIENCE_S:
+                self.stuck = True
+                raise Broken(f"Kafka has not noted the lane's progress for {PROGRESS_PATIENCE_S:.0f} s.")
             return False
         sent, self._sending = self._sending, None
         return self._step(sent.answer, "keep its progress")
@@ -300,6 +309,7 @@ class _Call(threading.Thread):
 
     def __init__(self, call: Callable[[], object]) -> None:
         super().__init__(name="transaction", daemon=True)
+        self.begun = time.monotonic()
         self._call = call
         self._error: KafkaException | None = None
 

@@ -8,6 +8,7 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -22,7 +23,8 @@ from sinkworker.connectors.settings import SinkSettings
 from sinkworker.crashpoints import CrashPoint
 from sinkworker.delivery.exact_outlet import ExactKafkaOutlet, Life
 from sinkworker.delivery.outlet import Errand
-from sinkworker.errors import Stale
+from sinkworker.errors import KafkaUnavailable, Stale
+from sinkworker.exactly_once import transactions
 from sinkworker.exactly_once.guard import Guard
 from sinkworker.exactly_once.marks import Lineage, Mark
 from sinkworker.exactly_once.transactions import Broken, LaneTransactions, TransactionalKafka
@@ -290,6 +292,38 @@ def test_a_producer_that_was_cut_off_is_not_waited_for(
     kafka.start()
     outlet.open_all([granted])
     assert outlet.lane(granted) is not cut_off
+
+
+def test_a_producer_whose_progress_is_not_noted_is_given_up_with_all_that_are_as_old(
+    kafka: ApacheKafka, lanes: Lanes, outlet: ExactKafkaOutlet, granted: Granted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart of the broker it may wait for ever, and each of the others with it."""
+    monkeypatch.setattr(transactions, "PROGRESS_PATIENCE_S", 0.5)
+    all_granted = [granted, replace(granted, claim=replace(granted.claim, lane=LaneNumber(1)))]
+    old = [outlet.lane(each) for each in all_granted]
+    lanes.send(old[0], b"waits")
+    os.kill(kafka.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(Broken):
+            commit(old[0], 5)
+    finally:
+        os.kill(kafka.pid, signal.SIGCONT)
+    outlet.close_lane(granted)
+    new = [outlet.lane(each) for each in all_granted]
+    assert not set(map(id, new)) & set(map(id, old))
+    assert [each.mark for each in new] == [Mark(cursor(1))] * 2
+
+
+def test_a_question_that_is_answered_too_late_harms_nobody(kafka: ApacheKafka, lanes: Lanes) -> None:
+    """The client library's administrator would end the process."""
+    os.kill(kafka.pid, signal.SIGSTOP)
+    impatient = TransactionalKafka(lanes.options, 0.5)
+    try:
+        with pytest.raises(KafkaUnavailable):
+            impatient.marks({LANE: lanes.lineage.name(LANE)}, lanes.topic)
+    finally:
+        os.kill(kafka.pid, signal.SIGCONT)
+    eventually(lambda: lanes.guard.read()[LANE] == Mark(cursor(1)))
 
 
 def test_a_closed_lane_is_not_delivered(lanes: Lanes, outlet: ExactKafkaOutlet, granted: Granted) -> None:
