@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from sinkworker.delivery.deliver import (
     undeliverable,
 )
 from sinkworker.delivery.window import InFlight
-from sinkworker.errors import Misconfigured, OtherRelease, Transient, Undeliverable
+from sinkworker.errors import KafkaUnavailable, Misconfigured, OtherRelease, Transient, Undeliverable
 from sinkworker.exactly_once.marks import Mark
 from sinkworker.exactly_once.transactions import Broken, LaneTransactions
 from sinkworker.ledger.contract import Batch, Granted
@@ -29,6 +30,10 @@ from sinkworker.model import Cursor, Layout
 from sinkworker.outgoing import Origin, Outgoing, Unfit
 
 log = logging.getLogger(__name__)
+
+LOOK_S = 2.0
+"""After so long without a word Kafka is asked whether the topic is still there: in a transaction the client library
+waits for one that is gone, until the transaction is over."""
 
 ABORT_S = 1.0
 """How long an abort may take before the producer is given up instead. The next one's opening aborts as well."""
@@ -104,6 +109,8 @@ class ExactWork:
         self._outlet = outlet
         self._lane: LaneTransactions | None = None
         """That of the lane whose turn it is."""
+        self._looked_in: float | None = None
+        """The silence, by its beginning, in which the topic was last asked for."""
         self._confirmations = 0
         delivery.deliver = self._deliver
         delivery.rest = self._rest
@@ -238,23 +245,23 @@ class ExactWork:
         # R6: until one record is confirmed on a partition, no other of this producer may be on its way there.
         alone = turn.one_by_one or not lane.primed(message)
         while not lane.send(message):
-            self._serve(lane)
+            self._serve(turn)
         if alone:
-            self._flush(lane)
+            self._flush(turn)
         elif time.monotonic() - turn.held.contact > self._delivery.bounds.lease_s / 3:
-            self._serve(lane)
+            self._serve(turn)
 
     def _commit(self, turn: _Turn, cursor: Cursor) -> None:
         """Commit what was sent, and that the lane is delivered up to `cursor`."""
         lane = turn.lane
-        self._flush(lane)
+        self._flush(turn)
         self._outlet.check_topic(turn.held.granted)
         if not lane.in_transaction:
             lane.begin()
         self._heard(lane)
         begun = time.monotonic()
         while not lane.commit(Mark(max(cursor, turn.reached))):
-            self._await(lane, begun)
+            self._await(turn, begun)
         self._heard(lane)
         for flight, message in turn.sent:
             flight.produced += 1
@@ -271,12 +278,13 @@ class ExactWork:
         if not turn.lane.abort(ABORT_S):
             raise Broken("Kafka does not confirm that a transaction is aborted.")
 
-    def _flush(self, lane: LaneTransactions) -> None:
-        while lane.outstanding or lane.refusal is not None:
-            self._serve(lane, at_once=True)
+    def _flush(self, turn: _Turn) -> None:
+        while turn.lane.outstanding or turn.lane.refusal is not None:
+            self._serve(turn, at_once=True)
 
-    def _serve(self, lane: LaneTransactions, *, at_once: bool = False) -> None:
+    def _serve(self, turn: _Turn, *, at_once: bool = False) -> None:
         """Serve reports for a moment, keep the claims alive, and see whether Kafka refused or fell silent."""
+        lane = turn.lane
         # From the first look in vain: making a message may take long, too.
         since = self._delivery.silent_since or time.monotonic()
         lane.poll(POLL_S, at_once=at_once)
@@ -286,12 +294,16 @@ class ExactWork:
             self._heard(lane)
             self._keep_claims()
         else:
-            self._await(lane, since)
+            self._await(turn, since)
 
-    def _await(self, lane: LaneTransactions, since: float) -> None:
+    def _await(self, turn: _Turn, since: float) -> None:
         self._delivery.silent_since = since
-        self._delivery.check_silence(lane)
+        self._delivery.check_silence(turn.lane)
         self._keep_claims()
+        if self._delivery.silent_s > LOOK_S and self._looked_in != since:
+            self._looked_in = since
+            with contextlib.suppress(KafkaUnavailable):
+                self._outlet.check_topic(turn.held.granted)
 
     def _heard(self, lane: LaneTransactions) -> None:
         self._confirmations = lane.confirmations

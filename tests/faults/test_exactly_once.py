@@ -419,6 +419,19 @@ def test_lanes_that_are_idle_for_longer_than_kafka_remembers_are_still_known_aft
 
 
 @pytest.mark.long
+def test_a_topic_that_is_gone_stops_the_connector_before_time_is_up(tmp_path: Path, kafka: ApacheKafka) -> None:
+    """A worker as it comes has more patience with a silent Kafka than the test has with it."""
+    with System(tmp_path, KAFKA_BOOTSTRAP_SERVERS=kafka.servers, SINKWORKER_DELIVERY_TIMEOUT_S="60") as system:
+        flow = system.flow(**EXACTLY_ONCE)
+        flow.append(100)
+        assert flow.delivered().duplicates == 0
+        for deleted in system.admin.delete_topics([flow.topic]).values():
+            deleted.result(10)
+        flow.append(100)
+        assert stopped_for(flow) in ("topic-missing", "UNKNOWN_TOPIC_OR_PART")
+
+
+@pytest.mark.long
 def test_a_topic_that_was_created_again_stops_the_connector(system: System, flow: Flow) -> None:
     once(flow)
     for deleted in system.admin.delete_topics([flow.topic]).values():
