@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from confluent_kafka import KafkaError
 
-from sinkworker.bell import pause
 from sinkworker.crashpoints import CrashPoint, reach
 from sinkworker.delivery.producer import LaneProducer
 from sinkworker.delivery.window import InFlight, Window
@@ -75,19 +74,11 @@ class Aside(Protocol):
 
 
 class Outlet(Protocol):
-    """Where a connector's records go: its settings made ready for producing, and the producer that goes with them."""
+    """Where a connector's records go: its settings made ready for producing, and the producers that go with them."""
 
-    transactional: bool
-    """It is a `TransactionalOutlet`."""
     in_flight_batches: int
     failures: int
     """Activations in a row that Kafka did not confirm anything for: what the back-off grows with."""
-    outgrown: bool
-    """The messages made last need another producer: `renew` it once everything before them is confirmed."""
-
-    @property
-    def producer(self) -> LaneProducer:
-        """The long-lived producer; a new one after `discard`."""
 
     @property
     def dead_letters(self) -> Aside | None:
@@ -96,8 +87,8 @@ class Outlet(Protocol):
     def discard(self) -> None:
         """Purge and close all producers (R5)."""
 
-    def renew(self) -> None:
-        """Purge and close only the producer of records; the next use makes another."""
+    def work(self, delivery: Delivery) -> Work:
+        """How records are brought there in one activation."""
 
     def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
         """The batch's records as Kafka messages, in order. One that cannot be built is Unfit, or raises Undeliverable
@@ -112,6 +103,19 @@ class Outlet(Protocol):
 
         `aimed_at`: the topic that it was for, where it has come so far.
         """
+
+
+class Work(Protocol):
+    """The one half of an activation, which talks to Kafka. The other half, `Delivery`, talks to the ledger."""
+
+    def run(self) -> None:
+        """Until no lane is held any more; raises what ends a delivery otherwise."""
+
+    def deliver(self, held: HeldLane) -> None:
+        """Take what the lane was handed on its way, as far as that may start."""
+
+    def rest(self, seconds: float) -> None:
+        """Pass the time."""
 
 
 class LetGo(Exception):
@@ -208,11 +212,9 @@ class Delivery:
         fields: Mapping[str, object] = MappingProxyType({}),
         acknowledged: Callable[[InFlight], None] = lambda _: None,
         put_aside: Callable[[Undeliverable, str], None] = lambda _reason, _topic: None,
-        in_transactions: Callable[[Delivery, Any], None] = lambda _delivery, _outlet: None,
     ) -> None:
         """`fields` are those of its log lines; `acknowledged` is told of every batch that is, `put_aside` of every
-        record that was confirmed by the dead-letter topic. `in_transactions` does the work where the outlet is
-        transactional.
+        record that was confirmed by the dead-letter topic.
         """
         self._ledger = ledger
         self._outlet_for = outlet
@@ -221,18 +223,13 @@ class Delivery:
         self.fields = fields
         self._acknowledged = acknowledged
         self.put_aside = put_aside
-        self._in_transactions = in_transactions
-        self.deliver: Callable[[Outlet, HeldLane], None] = self._produce_all
-        """Takes what a lane was handed on its way, as far as that may start."""
-        self.rest: Callable[[float], object] = pause
-        """Passes some seconds."""
         self.lanes: dict[LaneNumber, HeldLane] = {}
         self._outlet: Outlet | None = None
+        self._work: Work | None = None
         self.done = Delivered()
         self._complained = False
-        self._careful = False
-        """After a refusal every record goes alone and is awaited, so that the guilty one is found (R7)."""
-        self._tries = 0
+        self.tries = 0
+        """Refusals since something was last acknowledged."""
         self.silent_since: float | None = None
 
     @property
@@ -251,8 +248,7 @@ class Delivery:
             for activation in activations:
                 self._claim(epoch, activation)
             if self.lanes:
-                self._open()
-                self._work()
+                self._open().run()
         except LetGo as exc:
             self._free_all(exc.delay_ms, exc.reason)
             if exc.reason is not None:
@@ -284,11 +280,14 @@ class Delivery:
         self.lanes[activation.lane] = HeldLane(granted, Window(1), time.monotonic())
         self.done.lanes.append(activation.lane)
 
-    def _open(self) -> None:
+    def _open(self) -> Work:
         settings = next(iter(self.lanes.values())).granted.settings
         self._outlet = self._outlet_for(settings)
         for held in self.lanes.values():
             held.window = Window(self._outlet.in_flight_batches)
+        self._started = time.monotonic()
+        self._work = self._outlet.work(self)
+        return self._work
 
     def _release(self, held: HeldLane) -> None:
         """Free a lane with nothing in flight; what its mailbox holds by now is for another activation."""
@@ -334,18 +333,19 @@ class Delivery:
             if any(not each.window.idle for each in self.lanes.values()):
                 self._outlet.discard()
             for each in self.lanes.values():
-                self._remember_confirmed(self._outlet, each)
-                self.acknowledge_confirmed(self._outlet, each)
+                self.remember_confirmed(each)
+                self.acknowledge_confirmed(each)
         for each in (held, *(other for other in self.lanes.values() if other is not held)):
             with contextlib.suppress(Stale, Unavailable):
                 self._ledger.condemn(each.claim, _as_json(reason), each.done)
         self.lanes.clear()
 
-    def _remember_confirmed(self, outlet: Outlet, held: HeldLane) -> None:
+    def remember_confirmed(self, held: HeldLane) -> None:
         """Note what is confirmed of the batches in flight, now that the purged producer has reported on every record.
 
         Where reports are missing nothing is known, and all is sent again.
         """
+        assert self._outlet is not None
         whole = True
         for flight in held.window.in_flight:
             if len(flight.unconfirmed) < flight.outstanding:
@@ -353,7 +353,7 @@ class Delivery:
             if flight.reached is None:
                 continue
             missing = set(flight.unconfirmed)
-            for cursor in outlet.cursors(flight.batch):
+            for cursor in self._outlet.cursors(flight.batch):
                 place = (cursor.commit, cursor.record_id)
                 if place not in missing:
                     held.confirmed.add(place)
@@ -367,35 +367,11 @@ class Delivery:
 
     # -- the work
 
-    def _work(self) -> None:
-        assert self._outlet is not None
-        self._started = time.monotonic()
-        if self._outlet.transactional:
-            self._in_transactions(self, self._outlet)
-            return
-        self._confirmations = self._producer(self._outlet).confirmations
-        self.rest = self._outlet.producer.poll
-        while self.lanes:
-            try:
-                for held in list(self.lanes.values()):
-                    self.turn(self._outlet, held)
-                if any(not held.window.idle for held in self.lanes.values()):
-                    self._poll(self._outlet, at_once=all(held.drained for held in self.lanes.values()))
-            except Refused:
-                self._after_refusal(self._outlet)
-
-    def _producer(self, outlet: Outlet | Aside) -> LaneProducer:
-        """Its producer; a new one begins with asking the brokers for the topic, which counts as waiting for Kafka."""
-        since = self.silent_since
-        self.silent_since = since or time.monotonic()
+    def turn(self, held: HeldLane) -> None:
+        """Acknowledge, fetch and deliver what there is of the lane, or let go of it once there is no more."""
+        assert self._work is not None
         try:
-            return outlet.producer
-        finally:
-            self.silent_since = since
-
-    def turn(self, outlet: Outlet, held: HeldLane) -> None:
-        try:
-            self._exchange(outlet, held)
+            self._exchange(held)
         except Stale:
             # The lane has another owner, or the ledger another past.
             if not held.window.idle:
@@ -403,24 +379,20 @@ class Delivery:
             self._release(held)
             return
         except Unavailable as exc:
-            self._wait_for_ledger(outlet, held, exc)
+            self._wait_for_ledger(held, exc)
             return
-        self.deliver(outlet, held)
+        self._work.deliver(held)
         if held.window.idle:
             self._release(held)
 
-    def _produce_all(self, outlet: Outlet, held: HeldLane) -> None:
-        while (flight := held.window.start()) is not None:
-            self._produce(outlet, held, flight)
-
-    def _exchange(self, outlet: Outlet, held: HeldLane) -> None:
+    def _exchange(self, held: HeldLane) -> None:
         """Acknowledge what is confirmed and fetch what there is room for, in one call; or only renew the claim."""
         ready = held.window.ackable()
         now = time.monotonic()
         worked_enough = held.handed >= BATCHES_PER_ACTIVATION or now - self._started > self.bounds.activation_s
         # A refused record is found in the activation that met it, however long that takes: the next one would start
         # over, and never find it (P5).
-        spent = (worked_enough and not self._tries) or self._stopping()
+        spent = (worked_enough and not self.tries) or self._stopping()
         wanted = 0 if spent or (held.drained and not ready) else held.window.room + len(ready)
         if not ready and not wanted and now - held.contact < self.bounds.lease_s / 3:
             return
@@ -432,191 +404,53 @@ class Delivery:
         if numbers:
             reach(CrashPoint.ACKNOWLEDGED)
         held.contact = time.monotonic()
-        self._count(outlet, held, ready)
+        self._count(held, ready)
         held.drained = len(batches) < wanted
         held.handed += len(batches)
         held.window.hand(batches)
 
-    def _count(self, outlet: Outlet, held: HeldLane, acked: Sequence[InFlight]) -> None:
+    def _count(self, held: HeldLane, acked: Sequence[InFlight]) -> None:
         for flight in acked:
             held.window.acked()
             self.done.count(flight)
             self._acknowledged(flight)
-            self._tries = 0
-            outlet.failures = 0
+            self.tries = 0
+            if self._outlet is not None:
+                self._outlet.failures = 0
 
-    def _produce(self, outlet: Outlet, held: HeldLane, flight: InFlight) -> None:
-        producer = self._producer(outlet)
-        try:
-            for message in outlet.messages(flight.batch, held.granted.layout):
-                if time.monotonic() - held.contact > self.bounds.lease_s / 3:
-                    self._poll(outlet)  # R5: making the message took long, so see first whether the lane is still ours
-                if held.confirmed and message.place in held.confirmed:
-                    flight.reached = message.place
-                    if isinstance(message, Outgoing):
-                        flight.produced += 1
-                        flight.created_s.append(message.created_s)
-                    continue
-                if isinstance(message, Unfit):
-                    self._bury(outlet, held, flight, message.origin, message.reason)
-                    flight.reached = message.place
-                    continue
-                if flight.first_position is None:
-                    flight.first_position = message.position
-                if outlet.outgrown:
-                    self._await_all(outlet)
-                    outlet.renew()
-                    producer = self._producer(outlet)
-                    self._confirmations = 0
-                # R6: until one record is confirmed on a partition, no other of this producer may be on its way there.
-                alone = self._careful or not producer.primed(message)
-                try:
-                    while not producer.send(flight, message):
-                        self._poll(outlet)
-                    flight.reached = (message.position, message.record_id)  # its `place`: this runs for every record
-                    if alone:
-                        while flight.outstanding:
-                            self._poll(outlet, at_once=True)
-                except Refused:
-                    reason = self._guilt(outlet)
-                    if reason is None:
-                        raise
-                    # It went alone: everything before it is confirmed, so that delivery goes on behind it.
-                    outlet.renew()
-                    flight.outstanding = 0
-                    self._bury(outlet, held, flight, message.origin, reason, message.topic)
-                    flight.unconfirmed.clear()
-                    flight.reached = message.place
-                    producer = self._producer(outlet)
-                    self._confirmations = 0
-                    continue
-                flight.produced += 1
-                flight.created_s.append(message.created_s)
-        except (Undeliverable, Misconfigured) as exc:
-            self.settle(outlet)
-            self.condemn(held, exc)
-            raise
-        except OtherRelease:
-            # P3: what precedes the batch is not to be sent again by the worker that can read it.
-            self.settle(outlet)
-            for each in self.lanes.values():
-                self.acknowledge_confirmed(outlet, each)
-            raise
-        flight.complete = True
-
-    def _guilt(self, outlet: Outlet) -> Undeliverable | None:
-        """Why the record that was refused is a dead letter; None where it is none, or has not gone alone yet (R7)."""
-        refusal = outlet.producer.refusal
-        if refusal is None or outlet.dead_letters is None or not (self._careful and refusal.blames_record):
-            return None
-        return undeliverable(refusal)
-
-    def _bury(
-        self,
-        outlet: Outlet,
-        held: HeldLane,
-        flight: InFlight,
-        origin: Origin,
-        reason: Undeliverable,
-        aimed_at: str | None = None,
-    ) -> None:
-        """Send the record to the dead-letter topic and await its confirmation: what is confirmed neither there nor in
-        its own topic is not acknowledged (P1).
-
-        Raises Undeliverable, which names both reasons, where that topic does not take it for good (P5).
-        """
-        aside = outlet.dead_letters
-        assert aside is not None
-        self.keep_claims(outlet, after_s=0.0)  # a topic takes a while to be described, if it is there at all
-        try:
-            producer = self._producer(aside)
-            refusal = self._send_aside(producer, flight, outlet, outlet.letter(flight.batch, origin, reason, aimed_at))
-        except Misconfigured as exc:
-            raise unburied(reason, aside.topic, str(exc)) from exc
-        if refusal is not None and refusal.permanent:
-            raise unburied(reason, aside.topic, f"{refusal.error.str()} ({refusal.error.name()}).")
-        if refusal is not None:
-            raise LetGo(Transient(str(refusal), code=refusal.error.name()), self.back_off_ms())
-        self.put_aside(reason, aside.topic)
-
-    def _send_aside(self, producer: LaneProducer, flight: InFlight, outlet: Outlet, letter: Outgoing) -> Refusal | None:
-        """Await the dead letter's confirmation, or answer its refusal; one is on its way at a time (R6)."""
-        # Not of the batch's own count: what is awaited of the other producer is told apart from this.
-        pending = InFlight(flight.batch)
-        sent = False
-        self.silent_since = time.monotonic()
-        while not sent or pending.outstanding:
-            sent = sent or producer.send(pending, letter)
-            producer.poll(POLL_S, at_once=True)
-            if producer.refusal is not None:
-                break
-            if pending.outstanding:
-                self.check_silence(producer)
-            self.keep_claims(outlet, after_s=self.bounds.lease_s / 3)
-        self.silent_since = None
-        return producer.refusal
-
-    def settle(self, outlet: Outlet) -> None:
-        """Have confirmed what precedes a record that cannot be built: everything before it counts (P5)."""
-        self._await_all(outlet)
-
-    def acknowledge_confirmed(self, outlet: Outlet, held: HeldLane) -> None:
+    def acknowledge_confirmed(self, held: HeldLane) -> None:
         """Acknowledge what is confirmed, as far as the ledger lets."""
         ready = held.window.ackable()
         with contextlib.suppress(Stale, Unavailable):
             self._ledger.ack_and_next(held.claim, [flight.batch.number for flight in ready], held.window.after, 0)
-            self._count(outlet, held, ready)
+            self._count(held, ready)
 
-    def _await_all(self, outlet: Outlet) -> None:
-        while self._awaits_kafka():
-            self._poll(outlet, at_once=True)
-
-    def _poll(self, outlet: Outlet, *, at_once: bool = False) -> None:
-        """Serve reports for a moment, keep the claims alive, and see whether Kafka refused or fell silent.
-
-        `at_once`: nothing is left to be produced before a confirmation comes.
-        """
-        producer = outlet.producer
-        # From the first look in vain: making a message may take long, too.
-        since = self.silent_since or time.monotonic()
-        producer.poll(POLL_S, at_once=at_once)
-        if producer.refusal is not None:
-            raise Refused
-        if producer.confirmations != self._confirmations or not self._awaits_kafka():
-            self._confirmations = producer.confirmations
-            self.heard()
-        else:
-            self.silent_since = since
-            self.check_silence(producer)
-        self.keep_claims(outlet, after_s=self.bounds.lease_s / 3)
-
-    def keep_claims(self, outlet: Outlet, *, after_s: float) -> None:
-        """Renew the claims that have not been for so long."""
+    def keep_claims(self, after_s: float | None = None) -> None:
+        """Renew the claims that have not been for so long, by themselves for a third of the lease."""
         now = time.monotonic()
+        after_s = self.bounds.lease_s / 3 if after_s is None else after_s
         for held in self.lanes.values():
             if now - held.contact > after_s:
-                self._renew(outlet, held)
+                self._renew(held)
 
-    def _awaits_kafka(self) -> bool:
-        return any(flight.outstanding for held in self.lanes.values() for flight in held.window.in_flight)
-
-    def _renew(self, outlet: Outlet, held: HeldLane) -> None:
+    def _renew(self, held: HeldLane) -> None:
         try:
             self._ledger.next(held.claim, held.window.after, 0)
         except Stale:
             raise LetGo(None) from None
         except Unavailable as exc:
-            self._wait_for_ledger(outlet, held, exc)
+            self._wait_for_ledger(held, exc)
         else:
             held.contact = time.monotonic()
 
     # -- trouble
 
-    def _wait_for_ledger(self, outlet: Outlet, held: HeldLane, exc: Unavailable) -> None:
+    def _wait_for_ledger(self, held: HeldLane, exc: Unavailable) -> None:
         """Call again in a moment, as long as the claim certainly lasts."""
         if time.monotonic() - held.contact > self.bounds.lease_s * 0.8:
             raise LetGo(exc, FIRST_BACK_OFF_MS) from exc
-        self.rest(LEDGER_RETRY_S)
+        assert self._work is not None
+        self._work.rest(LEDGER_RETRY_S)
 
     def check_silence(self, producer: Talk) -> None:
         silent_s = self.silent_s
@@ -642,29 +476,6 @@ class Delivery:
         waits = next(held for held in self.lanes.values() if not held.window.idle)
         with contextlib.suppress(Stale, Unavailable, Full):  # the next call under the claim finds out
             self._ledger.complain(waits.claim, _as_json(trouble))
-
-    def _after_refusal(self, outlet: Outlet) -> None:
-        refusal = outlet.producer.refusal
-        assert refusal is not None
-        if self._careful and refusal.permanent:
-            reason = undeliverable(refusal)
-            self.condemn(self.lanes[refusal.lane], reason)
-            raise reason
-        self._tries += 1
-        if self._tries > NO_PROGRESS_TRIES:
-            raise LetGo(Transient(str(refusal), code=refusal.error.name()), self.back_off_ms())
-        fields = {**self.fields, "lane": refusal.lane}
-        # Of dead letters the worker says what there is to say: there may be many.
-        level = logging.DEBUG if outlet.dead_letters is not None and refusal.blames_record else logging.WARNING
-        log.log(level, "%s The records in flight are sent again one by one.", refusal, extra=fields)
-        outlet.discard()
-        self._confirmations = 0
-        self._careful = True
-        for held in self.lanes.values():
-            self._remember_confirmed(outlet, held)
-            held.window = Window(1)
-            held.handed = 0
-            held.drained = False
 
 
 def undeliverable(refusal: Refusal) -> Undeliverable:

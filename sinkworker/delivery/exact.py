@@ -112,23 +112,22 @@ class ExactWork:
         self._looked_in: float | None = None
         """The silence, by its beginning, in which the topic was last asked for."""
         self._confirmations = 0
-        delivery.deliver = self._deliver
-        delivery.rest = self._rest
 
     def run(self) -> None:
-        """Until no lane is held any more; raises what ends a delivery otherwise."""
+        """See `Work.run`."""
         self._open_lanes()
         while self._delivery.lanes:
             for held in list(self._delivery.lanes.values()):
-                self._delivery.turn(self._outlet, held)
+                self._delivery.turn(held)
 
     def _open_lanes(self) -> None:
         self._delivery.silent_since = time.monotonic()  # to open a lane is to wait for Kafka
         self._outlet.open_all([held.granted for held in self._delivery.lanes.values()])
         self._delivery.silent_since = None
-        self._keep_claims()
+        self._delivery.keep_claims()
 
-    def _deliver(self, outlet: Outlet, held: HeldLane) -> None:
+    def deliver(self, held: HeldLane) -> None:
+        """See `Work.deliver`: it is all delivered then."""
         delivery = self._delivery
         flights = list(iter(held.window.start, None))
         one_by_one, tries = False, 0
@@ -141,7 +140,7 @@ class ExactWork:
             # far it is has ended the epoch before: nothing may be committed until the claim is known to hold (R9).
             if lane.untried:
                 self._confirm_claim(held)
-            self._keep_claims()
+            self._delivery.keep_claims()
             turn = _Turn(held, lane, flights, one_by_one)
             before = turn.reached
             try:
@@ -153,7 +152,7 @@ class ExactWork:
                 delivery.condemn(held, exc)
                 raise
             except OtherRelease:
-                delivery.acknowledge_confirmed(outlet, held)
+                delivery.acknowledge_confirmed(held)
                 raise
             except (Refused, Broken) as exc:
                 tries = 1 if turn.reached > before else tries + 1
@@ -292,14 +291,14 @@ class ExactWork:
             raise Refused
         if lane.confirmations != self._confirmations or not lane.outstanding:
             self._heard(lane)
-            self._keep_claims()
+            self._delivery.keep_claims()
         else:
             self._await(turn, since)
 
     def _await(self, turn: _Turn, since: float) -> None:
         self._delivery.silent_since = since
         self._delivery.check_silence(turn.lane)
-        self._keep_claims()
+        self._delivery.keep_claims()
         if self._delivery.silent_s > LOOK_S and self._looked_in != since:
             self._looked_in = since
             with contextlib.suppress(KafkaUnavailable):
@@ -309,15 +308,13 @@ class ExactWork:
         self._confirmations = lane.confirmations
         self._delivery.heard()
 
-    def _keep_claims(self) -> None:
-        self._delivery.keep_claims(self._outlet, after_s=self._delivery.bounds.lease_s / 3)
-
     def _confirm_claim(self, held: HeldLane) -> None:
         now = time.monotonic()
         while held.contact < now:
-            self._delivery.keep_claims(self._outlet, after_s=0.0)
+            self._delivery.keep_claims(after_s=0.0)
 
-    def _rest(self, seconds: float) -> None:
+    def rest(self, seconds: float) -> None:
+        """See `Work.rest`."""
         if self._lane is None:
             pause(seconds)
         else:

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from sinkworker.connectors.lifecycle import ProgressPlace
+from sinkworker.delivery.deliver import Delivery, Work
+from sinkworker.delivery.exact import ExactWork
 from sinkworker.delivery.messages import cursor_of
 from sinkworker.delivery.outlet import Errand, KafkaOutlet, events
 from sinkworker.errors import SinkworkerError, Stale
@@ -37,8 +39,6 @@ class Life:
 class ExactKafkaOutlet(KafkaOutlet):
     """What a worker process keeps for one connector that delivers exactly once, and its present settings."""
 
-    transactional = True
-
     def __init__(
         self, errand: Errand, life_of: Callable[[str, Generation], Life], opened: Callable[[LaneNumber], None]
     ) -> None:
@@ -51,6 +51,10 @@ class ExactKafkaOutlet(KafkaOutlet):
         self._open: OrderedDict[tuple[Generation, LaneNumber], LaneTransactions] = OrderedDict()
         self._kafka = TransactionalKafka(errand.options, errand.answer_timeout_s)
         self._checked_at = -TOPIC_CHECK_S
+
+    def work(self, delivery: Delivery) -> Work:
+        """See `deliver.Outlet.work`."""
+        return ExactWork(delivery, self)
 
     def lane(self, granted: Granted) -> LaneTransactions:
         """See `TransactionalOutlet.lane`."""

@@ -14,6 +14,8 @@ from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.delivery.dead_letters import DeadLetters
+from sinkworker.delivery.deliver import Delivery, Work
+from sinkworker.delivery.idempotent import IdempotentWork
 from sinkworker.delivery.messages import MessageBuilder, cursor_of, origin_of
 from sinkworker.delivery.producer import LaneProducer
 from sinkworker.errors import KafkaUnavailable, Misconfigured, Undeliverable
@@ -56,14 +58,12 @@ class Errand:
 class KafkaOutlet:
     """What a worker process keeps for one connector and its present settings."""
 
-    transactional = False
-
     def __init__(self, errand: Errand) -> None:
         connector_id, settings, options = errand.connector_id, errand.settings, errand.options
         self.in_flight_batches = 1 if settings.wait_for_broker_ack else errand.in_flight
         self.failures = 0
         self.outgrown = False
-        """See `deliver.Outlet`: a topic was met that the producer is not made for, or one too many."""
+        """See `idempotent.ProducingOutlet`: a topic was met that the producer is not made for, or one too many."""
         self._settings = settings
         self._options = options
         self._builder = MessageBuilder(connector_id, settings, errand.timed)
@@ -121,6 +121,10 @@ class KafkaOutlet:
         except KafkaUnavailable as exc:
             self._away, self._away_until_s = exc, time.monotonic() + REMEMBERED_S
             raise
+
+    def work(self, delivery: Delivery) -> Work:
+        """See `deliver.Outlet.work`."""
+        return IdempotentWork(delivery, self)
 
     def discard(self) -> None:
         """Purge and close the producers; the next use makes new ones (R5)."""

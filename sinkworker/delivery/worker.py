@@ -18,7 +18,6 @@ from sinkworker.connectors.vault import Protection
 from sinkworker.database import Database
 from sinkworker.delivery.aside import Aside
 from sinkworker.delivery.deliver import Bounds, Delivered, Delivery
-from sinkworker.delivery.exact import ExactWork
 from sinkworker.delivery.exact_outlet import ExactKafkaOutlet, Life
 from sinkworker.delivery.outlet import Errand, KafkaOutlet, Outlets
 from sinkworker.delivery.window import InFlight
@@ -100,7 +99,6 @@ class Worker:
             {"connector": connector, "epoch": epoch},
             lambda flight: self._count(connector, flight),
             lambda reason, topic: self._count_dead(connector, epoch, reason, topic),
-            lambda delivery, outlet: ExactWork(delivery, outlet).run(),
         )
         work = partial(self._deliver, delivery, connector, epoch, activations)
         summary = self._aside.run(connector, delivery, work)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sinkworker.delivery.deliver import Delivery
+from sinkworker.delivery.idempotent import IdempotentWork
 from sinkworker.delivery.window import InFlight
 from sinkworker.errors import Undeliverable
 from tests.unit import test_deliver as suite
@@ -38,32 +39,32 @@ class Unawaited(suite.Producer):
         return True
 
 
-class BlamesTheFirst(Delivery):
+class BlamesTheFirst(IdempotentWork):
     """R7: the record that a refusal names is blamed, though Kafka refuses whole requests."""
 
-    def _after_refusal(self, outlet: Any) -> None:
+    def _after_refusal(self) -> None:
         self._careful = True
-        super()._after_refusal(outlet)
+        super()._after_refusal()
 
 
-class RenewsUnawaited(Delivery):
+class RenewsUnawaited(IdempotentWork):
     """R5: a producer is closed for another while it has something on its way."""
 
-    def _await_all(self, outlet: Any) -> None:
+    def _await_all(self) -> None:
         pass
 
 
-class BuriesUnawaited(Delivery):
+class BuriesUnawaited(IdempotentWork):
     """P1: a batch counts as delivered though its dead letter is not confirmed."""
 
-    def _send_aside(self, producer: Any, flight: Any, outlet: Any, letter: Any) -> None:
+    def _send_aside(self, producer: Any, flight: Any, letter: Any) -> None:
         producer.send(InFlight(flight.batch), letter)
 
 
-class BuriesTheNext(Delivery):
+class BuriesTheNext(IdempotentWork):
     """R7: a record goes aside when Kafka refuses, whichever it refused, and with whichever others."""
 
-    def _guilt(self, outlet: Any) -> Any:
+    def _guilt(self) -> Any:
         return Undeliverable("refused")
 
 
@@ -79,11 +80,11 @@ class LeavesTheLetter(suite.Outlet):
 class TakesRefusalForConfirmation(Delivery):
     """P1: how far a lane got is where it was stopped."""
 
-    def _remember_confirmed(self, outlet: Any, held: Any) -> None:
+    def remember_confirmed(self, held: Any) -> None:
         for flight in held.window.in_flight:
             flight.unconfirmed.clear()
             flight.outstanding = 0
-        super()._remember_confirmed(outlet, held)
+        super().remember_confirmed(held)
 
 
 BROKEN: dict[str, tuple[object, str, type, Callable[[], None]]] = {
@@ -107,19 +108,19 @@ BROKEN: dict[str, tuple[object, str, type, Callable[[], None]]] = {
     ),
     "blames the first record of a refused request": (
         suite,
-        "Delivery",
+        "IdempotentWork",
         BlamesTheFirst,
         suite.test_a_refused_request_is_tried_record_by_record_before_one_is_blamed,
     ),
     "renews a producer with something on its way": (
         suite,
-        "Delivery",
+        "IdempotentWork",
         RenewsUnawaited,
         suite.test_a_topic_that_needs_another_producer_gets_it_once_all_before_it_is_confirmed,
     ),
     "does not await a dead letter": (
         suite,
-        "Delivery",
+        "IdempotentWork",
         BuriesUnawaited,
         suite.test_a_batch_is_not_acknowledged_before_its_dead_letter_is_confirmed,
     ),
@@ -137,7 +138,7 @@ BROKEN: dict[str, tuple[object, str, type, Callable[[], None]]] = {
     ),
     "puts a record aside that did not go alone": (
         suite,
-        "Delivery",
+        "IdempotentWork",
         BuriesTheNext,
         suite.test_no_record_is_put_aside_for_a_refusal_that_others_shared,
     ),

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError
 
 from sinkworker.delivery import deliver
 from sinkworker.delivery.deliver import Bounds, Delivery
+from sinkworker.delivery.idempotent import IdempotentWork
 from sinkworker.delivery.window import InFlight
 from sinkworker.errors import Misconfigured, OtherRelease, SinkworkerError, Transient, Unavailable, Undeliverable
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Survey
@@ -127,8 +128,6 @@ class Aside:
 class Outlet:
     """A batch's payload is the ids of its records, with commas between. They go to `loans`, `other/id` to `other`."""
 
-    transactional = False
-
     def __init__(self, broker: Broker, in_flight_batches: int = 4) -> None:
         self.in_flight_batches = in_flight_batches
         self.failures = 0
@@ -156,6 +155,9 @@ class Outlet:
         if self._producer is None:
             self._producer = Producer(self._broker)
         return self._producer
+
+    def work(self, delivery: Delivery) -> IdempotentWork:
+        return IdempotentWork(delivery, self)  # type: ignore[arg-type]  # the parts of a producer that it uses
 
     def discard(self) -> None:
         self.discards += 1

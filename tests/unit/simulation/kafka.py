@@ -12,6 +12,7 @@ from zlib import crc32
 from confluent_kafka import KafkaError
 from kurrentdbclient.protos.v1 import streams_pb2
 
+from sinkworker.delivery.deliver import Delivery, Work
 from sinkworker.delivery.messages import cursor_of
 from sinkworker.delivery.window import InFlight
 from sinkworker.errors import Undeliverable
@@ -171,10 +172,14 @@ class Aside:
 class Outlet:
     """What a worker process has of a connector: see `sinkworker.delivery.outlet.KafkaOutlet`."""
 
-    transactional = False
-
     def __init__(
-        self, broker: Broker, topic: str, poll: Callable[[float], None], rng: random.Random, in_flight: int
+        self,
+        broker: Broker,
+        topic: str,
+        poll: Callable[[float], None],
+        rng: random.Random,
+        in_flight: int,
+        work: Callable[[Delivery, Any], Work],
     ) -> None:
         self.in_flight_batches = in_flight
         self.failures = 0
@@ -184,7 +189,11 @@ class Outlet:
         self._broker = broker
         self._poll = poll
         self._rng = rng
+        self._work = work
         self._producer: Producer | None = None
+
+    def work(self, delivery: Delivery) -> Work:
+        return self._work(delivery, self)
 
     @property
     def producer(self) -> Producer:

@@ -17,6 +17,7 @@ from sinkworker.connectors.registry import Registry
 from sinkworker.database import StoredEvent
 from sinkworker.delivery.deliver import Delivery, HeldLane
 from sinkworker.delivery.exact import ExactWork
+from sinkworker.delivery.idempotent import IdempotentWork
 from sinkworker.delivery.window import InFlight, Window
 from sinkworker.errors import Stale, Unavailable, Undeliverable
 from sinkworker.exactly_once.guard import Guard
@@ -147,12 +148,12 @@ class PurgedAndKept(Outlet):
             self._producer.cut(self._rng)
 
 
-class BuriesUnawaited(Delivery):
-    def _send_aside(self, producer: Any, flight: InFlight, outlet: Any, letter: Any) -> None:
+class BuriesUnawaited(IdempotentWork):
+    def _send_aside(self, producer: Any, flight: InFlight, letter: Any) -> None:
         producer.send(InFlight(flight.batch), letter)
 
 
-class BuriesNothing(Delivery):
+class BuriesNothing(IdempotentWork):
     def _bury(self, *_: Any) -> None:
         """P5 is not kept: the record is dropped."""
 
@@ -160,11 +161,11 @@ class BuriesNothing(Delivery):
 class TakesRefusalForConfirmation(Delivery):
     """A lane got as far as the record that it was stopped at."""
 
-    def _remember_confirmed(self, outlet: Any, held: Any) -> None:
+    def remember_confirmed(self, held: Any) -> None:
         for flight in held.window.in_flight:
             flight.unconfirmed.clear()
             flight.outstanding = 0
-        super()._remember_confirmed(outlet, held)
+        super().remember_confirmed(held)
 
 
 class ProgressNotStored(Registry):
@@ -197,8 +198,8 @@ BROKEN = {
     "checkpoints of an old generation count (R3)": (Rules(store=OldCheckpointsCount), RESETS),
     "a late checkpoint of an old generation (R3)": (Rules(watch=WritesForAnyGeneration), RESETS),
     "a purged producer is used again (R5)": (Rules(outlet=PurgedAndKept), REFUSES),
-    "dead letters are not awaited": (Rules(delivery=BuriesUnawaited), UNDELIVERABLE),
-    "delivery goes on behind what was not put aside": (Rules(delivery=BuriesNothing), UNDELIVERABLE),
+    "dead letters are not awaited": (Rules(work=BuriesUnawaited), UNDELIVERABLE),
+    "delivery goes on behind what was not put aside": (Rules(work=BuriesNothing), UNDELIVERABLE),
     "a refused record counts as delivered (P1)": (Rules(delivery=TakesRefusalForConfirmation), POISON),
     "checkpoints are forced (R8)": (Rules(checks_expectation=False), DOUBLES),
     "progress is not stored at a stop (R9)": (Rules(registry=ProgressNotStored), CLEAN),
@@ -255,7 +256,7 @@ BROKEN |= {
     "nobody is fenced (X2)": (Rules(lane=FencesNobody), EXACTLY),
     "an unknown outcome is taken for none (X2)": (Rules(exact_outlet=GoesOnAfterAnUnknownOutcome), EXACTLY),
     "a lane goes on behind a refusal (X3)": (Rules(lane=GoesOnBehindARefusal), EXACTLY_UNDELIVERABLE),
-    "dead letters are apart from the transaction (X3)": (Rules(work=BuriesApart), EXACTLY_UNDELIVERABLE),
+    "dead letters are apart from the transaction (X3)": (Rules(exact_work=BuriesApart), EXACTLY_UNDELIVERABLE),
     "the last generation is not closed (X4)": (Rules(guard=ClosesNothing), EXACTLY_RESETS),
 }
 
@@ -313,7 +314,7 @@ class CommitsUnderAnyClaim(ExactWork):
 
 def test_a_lane_that_goes_on_behind_a_stop_is_noticed() -> None:
     with pytest.raises(AssertionError, match="P4"):  # R9
-        test_scenarios.wake_after_a_stop(Rules(work=CommitsUnderAnyClaim))
+        test_scenarios.wake_after_a_stop(Rules(exact_work=CommitsUnderAnyClaim))
 
 
 class RenewsNothing(ActiveTenure):

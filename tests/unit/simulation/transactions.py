@@ -155,8 +155,6 @@ class Kafka:
 class ExactOutlet(Outlet):
     """See `sinkworker.delivery.exact_outlet.ExactKafkaOutlet`."""
 
-    transactional = True
-
     def __init__(self, *args: Any, committed: Committed, lane: type[Lane], lineage: Callable[[Generation], Lineage]):
         super().__init__(*args)
         self._committed = committed

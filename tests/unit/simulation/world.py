@@ -24,9 +24,10 @@ from sinkworker.connectors.deployment import deployment_name
 from sinkworker.connectors.lifecycle import Connector, EventType, State
 from sinkworker.connectors.registry import Registry
 from sinkworker.database import StoredEvent
-from sinkworker.delivery import deliver, exact
-from sinkworker.delivery.deliver import Bounds, Delivery
+from sinkworker.delivery import deliver, exact, idempotent
+from sinkworker.delivery.deliver import Bounds, Delivery, Work
 from sinkworker.delivery.exact import ExactWork
+from sinkworker.delivery.idempotent import IdempotentWork
 from sinkworker.delivery.window import Window
 from sinkworker.errors import Full, SinkworkerError, Stale, Unavailable
 from sinkworker.exactly_once import guard as guards
@@ -92,7 +93,8 @@ class Rules:
     checks_expectation: bool = True
     lane: type[Lane] = Lane
     exact_outlet: type[ExactOutlet] = ExactOutlet
-    work: type[ExactWork] = ExactWork
+    work: type[IdempotentWork] = IdempotentWork
+    exact_work: type[ExactWork] = ExactWork
     guard: type[Guard] = Guard
 
 
@@ -292,15 +294,10 @@ class Worker:
                 continue
             epoch, activation = self.world.queue.pop(0)
             ledger: Any = Ledger(self.world, actor)
-            delivery = self.world.rules.delivery(
-                ledger, self.open, self.world.bounds, in_transactions=self._in_transactions
-            )
+            delivery = self.world.rules.delivery(ledger, self.open, self.world.bounds)
             with contextlib.suppress(SinkworkerError):
                 delivery.run(epoch, [activation])
             self.world.enqueue(ID, epoch, delivery.done.again)
-
-    def _in_transactions(self, delivery: Delivery, outlet: Any) -> None:
-        self.world.rules.work(delivery, outlet).run()
 
     def open(self, settings: SettingsId) -> Any:
         """As `sinkworker.delivery.outlet.Outlets` does."""
@@ -318,10 +315,12 @@ class Worker:
 
     def _outlet(self, topic: str, in_flight: int) -> Outlet:
         world = self.world
-        given = world.broker, topic, self.poll, world.rng, in_flight
+        rules = world.rules
+        work: type[Work] = rules.exact_work if world.exactly_once else rules.work
+        given = world.broker, topic, self.poll, world.rng, in_flight, work
         if not world.exactly_once:
-            return world.rules.outlet(*given)
-        return world.rules.exact_outlet(*given, committed=world.committed, lane=world.rules.lane, lineage=self._lineage)
+            return rules.outlet(*given)
+        return rules.exact_outlet(*given, committed=world.committed, lane=rules.lane, lineage=self._lineage)
 
     def _lineage(self, generation: Generation) -> Lineage:
         connector = self.registry.get(ID)
@@ -493,8 +492,9 @@ class World:
         """While inside, the code under test has this world's clock, and the parts that the rules name."""
         parts: list[tuple[Any, str, Any]] = [
             (deliver, "time", self),
-            (deliver, "pause", self.sleep),
             (deliver, "Window", self.rules.window),
+            (idempotent, "time", self),
+            (idempotent, "Window", self.rules.window),
             (tenures, "time", self),
             (tenures, "pause", self.sleep),
             (tenures, "random", self.rng),
