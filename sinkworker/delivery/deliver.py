@@ -1,4 +1,4 @@
-"""One activation: claim lanes, produce their batches in order, await every confirmation, acknowledge, let go."""
+"""One activation: claim lanes, have their batches delivered, acknowledge what Kafka has confirmed, let go."""
 
 from __future__ import annotations
 
