@@ -127,7 +127,7 @@ def test_what_dies_as_the_clock_of_redis_is_put_back_is_replaced_all_the_same(
                 system.roles[name].kill()
             of_redis.jump(-HOUR_S)
             arrives(flow, arrivals, GOES_ON_WITHIN_S)
-            assert second.said("running from position")
+            eventually(lambda: second.said("running from position"))
             for name in ("scheduler", "worker-0"):
                 system.roles[name].start()
         assert repeats(arrivals) <= IN_FLIGHT

@@ -248,8 +248,13 @@ class BuriesApart(ExactWork):
 
 
 class ClosesNothing(Guard):
+    """The last generation's lanes stay open, and those that a stop left with batches as well."""
+
     def close(self, checkpoint: Cursor | None) -> None:
-        """The last generation's lanes stay open."""
+        pass
+
+    def fence(self, timeout_s: float) -> dict[LaneNumber, Cursor]:
+        return {}
 
 
 BROKEN |= {
