@@ -176,10 +176,7 @@ def wake_after_a_stop(rules: Rules) -> None:
     """A worker sleeps in a transaction while the connector is stopped, and wakes; then Kafka forgets its lanes."""
     world = World(0, Faults(exactly_once=True, hasty=True), rules, lease_ms=60_000)
     with world.at_work():
-        world.broker.loses_answers = False
-        last = append(world, "loan", 20)
-        until(world, lambda: any(in_transaction(worker) for worker in world.workers))
-        world.paused = {worker.actor: 1_000_000 for worker in world.workers}
+        last = fall_asleep_in_a_transaction(world)
         world._person.stop(ID)
         until(world, lambda: world.connector.state is lifecycle.State.STOPPED)
         world.paused.clear()
@@ -200,10 +197,7 @@ def commit_behind_a_takeover(rules: Rules) -> None:
     """A worker commits when the next epoch has read the marks; that one stops before it dispatches anything."""
     world = World(0, Faults(exactly_once=True, hasty=True), rules, lease_ms=60_000)
     with world.at_work():
-        world.broker.loses_answers = False
-        last = append(world, "loan", 20)
-        until(world, lambda: any(in_transaction(worker) for worker in world.workers))
-        world.paused = {worker.actor: 1_000_000 for worker in world.workers}
+        last = fall_asleep_in_a_transaction(world)
         first = world.ledger.state.tenure
         renew_scheduler(world)
         until(world, lambda: world.ledger.state.tenure != first)
@@ -218,6 +212,15 @@ def commit_behind_a_takeover(rules: Rules) -> None:
         world._person.start(ID)
         until(world, lambda: world.checkpoint().commit >= last)
         world._judge()
+
+
+def fall_asleep_in_a_transaction(world: World) -> int:
+    """Records are appended, and all workers sleep when one is about to commit some. The position of the last."""
+    world.broker.loses_answers = False
+    last = append(world, "loan", 20)
+    until(world, lambda: any(in_transaction(worker) for worker in world.workers))
+    world.paused = {worker.actor: 1_000_000 for worker in world.workers}
+    return last
 
 
 def renew_scheduler(world: World) -> None:
