@@ -30,7 +30,7 @@ REFUSED_PATIENCE_S = 1.0
 """How long connections are tried that every broker refuses."""
 
 MISSING_PATIENCE_S = 2.0
-"""How long a topic may be unknown before it is missing."""
+"""How long a topic may be unknown before it is missing, or as long as an answer may take if that is less."""
 
 CRITICAL_ONLY = 2
 """librdkafka's own log lines below this syslog level repeat what its errors tell us."""
@@ -197,7 +197,7 @@ def _translated(error: KafkaError, faults: list[KafkaError], servers: str) -> Ka
 def _found(admin: AdminClient, faults: list[KafkaError], name: str, timeout_s: float) -> TopicMetadata | None:
     """The topic's metadata; None where the brokers do not know it for a while: one that starts learns of it late."""
     topics = _listed(admin, faults, timeout_s)
-    deadline = time.monotonic() + MISSING_PATIENCE_S
+    deadline = time.monotonic() + min(MISSING_PATIENCE_S, timeout_s)
     while (found := topics.get(name)) is None and time.monotonic() < deadline:
         pause(0.2)
         topics = admin.list_topics(timeout=timeout_s).topics
