@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from sinkworker.model import Position
+
 
 class SinkworkerError(Exception):
     """Base of all. `code` names the kind for logs, API and scripts; `hint` says what to do; both are safe to show.
 
     `exit_code` is what a command ends with when the error reaches its top: 1 our bug, 2 the user's input, 3 the
-    environment.
+    environment. `position` is where the record stands in the log that the error is about; None where it is about none.
     """
 
     code = "internal"
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", code: str = "", position: Position | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.position = position
         if code:
             self.code = code
 

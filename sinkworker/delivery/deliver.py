@@ -29,7 +29,7 @@ from sinkworker.errors import (
     Undeliverable,
 )
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Ledger
-from sinkworker.model import Cursor, Epoch, LaneNumber, Layout, Place, SettingsId
+from sinkworker.model import Cursor, Epoch, LaneNumber, Layout, Place, Position, SettingsId
 from sinkworker.outgoing import Origin, Outgoing, Refusal, Unfit
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,8 @@ class Outlet(Protocol):
     """Where a connector's records go: its settings made ready for producing, and the producers that go with them."""
 
     in_flight_batches: int
+    has_many_topics: bool
+    """What is wrong with one record's topic need not be with another's."""
     failures: int
     """Activations in a row that Kafka did not confirm anything for: what the back-off grows with."""
 
@@ -112,7 +114,11 @@ class Work(Protocol):
         """Until no lane is held any more; raises what ends a delivery otherwise."""
 
     def deliver(self, held: HeldLane) -> None:
-        """Take what the lane was handed on its way, as far as that may start."""
+        """Take what the lane was handed on its way, as far as that may start.
+
+        Raises Undeliverable or Misconfigured for the record that the lane cannot go on from, once everything of the
+        lane before it is confirmed.
+        """
 
     def rest(self, seconds: float) -> None:
         """Pass the time."""
@@ -226,6 +232,8 @@ class Delivery:
         self.lanes: dict[LaneNumber, HeldLane] = {}
         self._outlet: Outlet | None = None
         self._work: Work | None = None
+        self._reason: SinkworkerError | None = None
+        """Why a lane was condemned."""
         self.done = Delivered()
         self._complained = False
         self.tries = 0
@@ -254,7 +262,7 @@ class Delivery:
             if exc.reason is not None:
                 raise exc.reason from exc
         except (Undeliverable, Misconfigured) as exc:
-            self._condemn_any(exc)
+            self._condemn_all(exc)
             raise
         except OtherRelease as exc:
             self._free_all(FIRST_BACK_OFF_MS, exc)
@@ -265,8 +273,10 @@ class Delivery:
         except Exception as exc:
             log.exception("a bug stops the connector", extra=self.fields)
             reason = SinkworkerError(f"Unexpected {type(exc).__name__}: {exc}.")
-            self._condemn_any(reason)  # P5: it would happen again and again
+            self._condemn_all(reason)  # P5: it would happen again and again
             raise reason from exc
+        if self._reason is not None:
+            raise self._reason
         return self.done
 
     # -- claiming and letting go
@@ -319,29 +329,28 @@ class Delivery:
         self._outlet.failures += 1
         return min(FIRST_BACK_OFF_MS << min(self._outlet.failures - 1, 10), LONGEST_BACK_OFF_MS)
 
-    def _condemn_any(self, reason: SinkworkerError) -> None:
-        """What stops the connector is not about one lane; none may be held any more, when it was about one."""
-        if self.lanes:
-            self.condemn(next(iter(self.lanes.values())), reason)
+    def _condemn_all(self, reason: SinkworkerError) -> None:
+        """The connector cannot go on, and that is about no record, or nobody knows about which."""
+        if self._outlet is not None and any(not held.window.idle for held in self.lanes.values()):
+            self._outlet.discard()
+        for held in list(self.lanes.values()):
+            self.condemn(held, reason)
 
     def condemn(self, held: HeldLane, reason: SinkworkerError) -> None:
-        """The connector cannot go on at this lane's head: say so in the ledger, and let go of everything (P5).
+        """The lane cannot go on: say so in the ledger, and let go of it (P5). Nothing of it is in flight any more.
 
-        Each lane says how far it got, so that nothing that is confirmed is sent again after the stop (P3).
+        It says how far it got, so that nothing that is confirmed is sent again after the stop (P3).
         """
         if self._outlet is not None:
-            if any(not each.window.idle for each in self.lanes.values()):
-                self._outlet.discard()
-            for each in self.lanes.values():
-                self.remember_confirmed(each)
-                self.acknowledge_confirmed(each)
-        for each in (held, *(other for other in self.lanes.values() if other is not held)):
-            with contextlib.suppress(Stale, Unavailable):
-                self._ledger.condemn(each.claim, _as_json(reason), each.done)
-        self.lanes.clear()
+            self.remember_confirmed(held)
+            self.acknowledge_confirmed(held)
+        del self.lanes[held.claim.lane]
+        with contextlib.suppress(Stale, Unavailable):
+            self._ledger.condemn(held.claim, _as_json(reason), held.done, reason.position)
+        self._reason = self._reason or reason
 
     def remember_confirmed(self, held: HeldLane) -> None:
-        """Note what is confirmed of the batches in flight, now that the purged producer has reported on every record.
+        """Note what is confirmed of the batches in flight, once every record is, or was reported on by the purge.
 
         Where reports are missing nothing is known, and all is sent again.
         """
@@ -381,7 +390,14 @@ class Delivery:
         except Unavailable as exc:
             self._wait_for_ledger(held, exc)
             return
-        self._work.deliver(held)
+        try:
+            self._work.deliver(held)
+        except (Undeliverable, Misconfigured) as exc:
+            if exc.position is None:
+                raise
+            self.condemn(held, exc)
+            self.keep_claims()  # to find out may have taken long
+            return
         if held.window.idle:
             self._release(held)
 
@@ -478,14 +494,18 @@ class Delivery:
             self._ledger.complain(waits.claim, _as_json(trouble))
 
 
-def undeliverable(refusal: Refusal) -> Undeliverable:
-    return Undeliverable(str(refusal), code=refusal.error.name())
+def undeliverable(refusal: Refusal, outlet: Outlet) -> Undeliverable:
+    """The reason to stop for it: about that record, unless no other would be taken either."""
+    about_one = refusal.blames_record or outlet.has_many_topics
+    position = Position(refusal.record.position) if about_one else None
+    return Undeliverable(str(refusal), code=refusal.error.name(), position=position)
 
 
 def unburied(reason: Undeliverable, topic: str, trouble: str) -> Undeliverable:
     return Undeliverable(
         f"{reason.message} The dead-letter topic {topic!r} does not take it either: {trouble}",
         code="dead-letter-refused",
+        position=reason.position,
     )
 
 

@@ -146,10 +146,9 @@ class ExactWork:
             try:
                 self._transact(turn)
                 one_by_one = one_by_one and not turn.found
-            except (Undeliverable, Misconfigured) as exc:
+            except (Undeliverable, Misconfigured):
                 assert lane.mark is not None
                 held.done = lane.mark.cursor
-                delivery.condemn(held, exc)
                 raise
             except OtherRelease:
                 delivery.acknowledge_confirmed(held)
@@ -209,7 +208,7 @@ class ExactWork:
             if not turn.one_by_one or refusal is None or not refusal.permanent:
                 raise
             self._abort(turn)
-            reason = undeliverable(refusal)
+            reason = undeliverable(refusal, self._outlet)
             if self._outlet.dead_letters is None or not refusal.blames_record:
                 raise reason from None
             self._bury(turn, flight, message.origin, reason, message.topic)

@@ -19,7 +19,7 @@ from sinkworker.delivery.deliver import (
     undeliverable,
 )
 from sinkworker.delivery.producer import LaneProducer
-from sinkworker.delivery.window import InFlight, Window
+from sinkworker.delivery.window import InFlight
 from sinkworker.errors import Misconfigured, OtherRelease, Transient, Undeliverable
 from sinkworker.outgoing import Origin, Outgoing, Refusal, Unfit
 
@@ -134,9 +134,10 @@ class IdempotentWork:
                     continue
                 flight.produced += 1
                 flight.created_s.append(message.created_s)
-        except (Undeliverable, Misconfigured) as exc:
+        except (Undeliverable, Misconfigured):
             self._await_all()  # P5: what precedes a record that cannot be built counts
-            delivery.condemn(held, exc)
+            outlet.discard()  # the producer of dead letters, if that met a refusal, takes no other
+            self._confirmations = 0
             raise
         except OtherRelease:
             # P3: what precedes the batch is not to be sent again by the worker that can read it.
@@ -158,7 +159,7 @@ class IdempotentWork:
         refusal = outlet.producer.refusal
         if refusal is None or outlet.dead_letters is None or not (self._careful and refusal.blames_record):
             return None
-        return undeliverable(refusal)
+        return undeliverable(refusal, outlet)
 
     def _bury(self, flight: InFlight, origin: Origin, reason: Undeliverable, aimed_at: str | None = None) -> None:
         """Send the record to the dead-letter topic and await its confirmation: what is confirmed neither there nor in
@@ -226,26 +227,29 @@ class IdempotentWork:
         return any(flight.outstanding for held in self._delivery.lanes.values() for flight in held.window.in_flight)
 
     def _after_refusal(self) -> None:
-        """Go on record by record, or give up: for this record, or for this activation."""
+        """Go on record by record, or give up: for this record's lane, or for this activation."""
         delivery, outlet = self._delivery, self._outlet
         refusal = outlet.producer.refusal
         assert refusal is not None
         if self._careful and refusal.permanent:
-            reason = undeliverable(refusal)
+            reason = undeliverable(refusal, outlet)
+            if reason.position is None:
+                raise reason
+            outlet.discard()
             delivery.condemn(delivery.lanes[refusal.lane], reason)
-            raise reason
-        delivery.tries += 1
-        if delivery.tries > NO_PROGRESS_TRIES:
-            raise LetGo(Transient(str(refusal), code=refusal.error.name()), delivery.back_off_ms())
-        fields = {**delivery.fields, "lane": refusal.lane}
-        # Of dead letters the worker says what there is to say: there may be many.
-        level = logging.DEBUG if outlet.dead_letters is not None and refusal.blames_record else logging.WARNING
-        log.log(level, "%s The records in flight are sent again one by one.", refusal, extra=fields)
-        outlet.discard()
+            delivery.tries = 0
+            self._careful = False
+        else:
+            delivery.tries += 1
+            if delivery.tries > NO_PROGRESS_TRIES:
+                raise LetGo(Transient(str(refusal), code=refusal.error.name()), delivery.back_off_ms())
+            fields = {**delivery.fields, "lane": refusal.lane}
+            # Of dead letters the worker says what there is to say: there may be many.
+            level = logging.DEBUG if outlet.dead_letters is not None and refusal.blames_record else logging.WARNING
+            log.log(level, "%s The records in flight are sent again one by one.", refusal, extra=fields)
+            outlet.discard()
+            self._careful = True
         self._confirmations = 0
-        self._careful = True
         for held in delivery.lanes.values():
             delivery.remember_confirmed(held)
-            held.window = Window(1)
-            held.handed = 0
-            held.drained = False
+            held.window.begin_anew(1)

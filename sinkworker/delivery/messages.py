@@ -11,7 +11,7 @@ from sinkworker.connectors.topic_template import TopicTemplate
 from sinkworker.delivery import transformed
 from sinkworker.delivery.headers import HeaderBuilder, RecordedEvent, now
 from sinkworker.delivery.shape import record_object
-from sinkworker.errors import SinkworkerError, Undeliverable
+from sinkworker.errors import Misconfigured, SinkworkerError, Undeliverable
 from sinkworker.keys import KeyExtractor, placement
 from sinkworker.model import TICKS_PER_SECOND, Cursor, Position, Revision
 from sinkworker.outgoing import Origin, Outgoing, Unfit
@@ -134,6 +134,10 @@ class MessageBuilder:
         if self._template is not None:
             topic = self._template.topic_of(stream, event.metadata["type"], event.custom_metadata)
             substitute = recorded_in
+        try:
+            count = partitions(topic)
+        except Misconfigured as exc:  # other records may be for other topics
+            raise _named(origin, exc) from exc
         return Outgoing(
             *origin,
             key,
@@ -142,7 +146,7 @@ class MessageBuilder:
             int(event.metadata["created"]) / TICKS_PER_SECOND,
             topic,
             # Without a key the id or stream that the record came with decides, as when its lane was chosen (P2).
-            self._partition_of(key, substitute, partitions(topic)),
+            self._partition_of(key, substitute, count),
         )
 
 
@@ -179,12 +183,22 @@ def _ahead(events: Iterable[RecordedEvent | Unfit]) -> tuple[list[RecordedEvent 
 
 def _blamed(origin: _Origin, exc: Exception) -> SinkworkerError:
     """The error that stops the connector at this record; trouble that is not the record's stays what it is."""
-    record_id, stream, _, position = origin
-    record = f"Record {record_id} of stream {stream!r} at position {position}"
     if isinstance(exc, Undeliverable):
-        return Undeliverable(f"{record}: {exc.message}", hint=exc.hint, code=exc.code)
+        return _named(origin, exc)
     if isinstance(exc, SinkworkerError):
         return exc
     return Undeliverable(
-        f"{record} cannot be made a Kafka message: {type(exc).__name__}: {exc}.", code="record-unbuildable"
+        f"{_name(origin)} cannot be made a Kafka message: {type(exc).__name__}: {exc}.",
+        code="record-unbuildable",
+        position=Position(origin[3]),
     )
+
+
+def _named(origin: _Origin, exc: Undeliverable | Misconfigured) -> Undeliverable | Misconfigured:
+    """The same error about that record."""
+    return type(exc)(f"{_name(origin)}: {exc.message}", hint=exc.hint, code=exc.code, position=Position(origin[3]))
+
+
+def _name(origin: _Origin) -> str:
+    record_id, stream, _, position = origin
+    return f"Record {record_id} of stream {stream!r} at position {position}"

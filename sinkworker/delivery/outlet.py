@@ -61,6 +61,7 @@ class KafkaOutlet:
     def __init__(self, errand: Errand) -> None:
         connector_id, settings, options = errand.connector_id, errand.settings, errand.options
         self.in_flight_batches = 1 if settings.wait_for_broker_ack else errand.in_flight
+        self.has_many_topics = settings.topic_is_template
         self.failures = 0
         self.outgrown = False
         """See `idempotent.ProducingOutlet`: a topic was met that the producer is not made for, or one too many."""

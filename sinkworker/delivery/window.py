@@ -73,6 +73,12 @@ class Window:
         self._in_flight.append(started)
         return started
 
+    def begin_anew(self, limit: int) -> None:
+        """Have what is in flight start again, at most `limit` batches at a time."""
+        self._limit = limit
+        self._handed.extendleft(flight.batch for flight in reversed(self._in_flight))
+        self._in_flight.clear()
+
     def ackable(self) -> list[InFlight]:
         """The batches at the front whose every record is confirmed; none behind an unconfirmed one."""
         ready: list[InFlight] = []

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sinkworker.errors import OtherRelease, Stale
-from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, SettingsId
+from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, SettingsId
 
 
 class Damaged(Stale):
@@ -112,7 +112,11 @@ class Survey:
     held: int = 0
     """Lanes that workers hold."""
     failure: str = ""
-    """Why a record is undeliverable, as JSON; empty while all is well (P5)."""
+    """Why the connector cannot go on, as JSON; empty while all is well (P5)."""
+    limit: Cursor | None = None
+    """With a failure: what is handed out ends before it."""
+    going_on: int = 0
+    """Lanes that workers hold, or have to claim."""
     trouble: str = ""
     """What a lane waits for, as JSON, since it complained or failed and has not acknowledged anything; else empty."""
 
@@ -188,12 +192,15 @@ class Ledger(Protocol):
     def claim(self, epoch: Epoch, activation: Activation, token: str) -> Granted:
         """Hand the lane to this worker, under a random token of its making that it uses once.
 
-        Raises Stale unless the activation is current and the lane free. The same token again (the reply was lost) is
-        granted again.
+        Raises Stale unless the activation is current and the lane free, and where a failure leaves nothing to hand out.
+        The same token again (the reply was lost) is granted again.
         """
 
     def next(self, claim: Claim, after: int, limit: int) -> list[Batch]:
-        """Up to `limit` batches behind number `after` (0: from the head), and a renewed claim. Raises Stale if lost."""
+        """Up to `limit` batches behind number `after` (0: from the head), and a renewed claim. Raises Stale if lost.
+
+        After a failure only those that begin before its limit.
+        """
 
     def ack(self, claim: Claim, number: int) -> None:
         """Record that Kafka has confirmed every record of the batch at the head of the mailbox; renews the claim.
@@ -217,8 +224,12 @@ class Ledger(Protocol):
         Raises Stale if lost.
         """
 
-    def condemn(self, claim: Claim, reason: str, done: Cursor | None = None) -> None:
-        """Free the lane because nothing more can be delivered, with the reason as JSON (P5). Raises Stale if lost.
+    def condemn(self, claim: Claim, reason: str, done: Cursor | None = None, at: Position | None = None) -> None:
+        """Free the lane because it cannot go on, with the reason as JSON (P5). Raises Stale if lost.
+
+        The lane is not handed out again in this epoch. `at`: where the record stands that the reason is about. Other
+        lanes go on up to there, and of several reasons the one of the first record is kept; a reason that is about no
+        record stops them all.
 
         `done`: everything of the lane up to there is confirmed, within the batch at its head, too. The lane's progress
         says so; the watermark stays before that batch (P1).

@@ -6,8 +6,10 @@ The Lua scripts follow this file transition by transition; a differential test h
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from sinkworker.errors import Stale
 from sinkworker.ledger.contract import (
@@ -24,7 +26,7 @@ from sinkworker.ledger.contract import (
     Tenure,
     Watermark,
 )
-from sinkworker.model import Cursor, Epoch, LaneNumber
+from sinkworker.model import Cursor, Epoch, LaneNumber, Position
 
 
 @dataclass
@@ -42,6 +44,8 @@ class Lane:
     due_ms: int = 0
     """When a waiting lane's activation is sent again."""
     resends: int = 0
+    condemned: bool = False
+    """A worker has found that it cannot go on."""
 
     @property
     def depth(self) -> int:
@@ -71,6 +75,8 @@ class State:
     """How many lanes have progress, for the same reason."""
     acked_records: int = 0
     failure: str = ""
+    limit: Cursor | None = None
+    """What is handed out ends before it; there with a failure."""
     trouble: tuple[LaneNumber, str] | None = None
     """The lane that complained last, and of what, until it acknowledges something."""
     quiesced: bool = False
@@ -131,7 +137,7 @@ class MemoryLedger:
             lane.tail += 1
             state.batches[batch.lane, lane.tail] = replace(batch, number=lane.tail)
             state.batch_total += 1
-            if lane.depth == 1 and not lane.token and not state.failure:
+            if lane.depth == 1 and not lane.token and self._waits(batch.lane):
                 number = lane.activate(self._now_ms() + FIRST_RESEND_MS)
                 fresh.append(Activation(batch.lane, number))
         state.frontier = frontier
@@ -157,6 +163,8 @@ class MemoryLedger:
             activations=tuple(activations),
             held=self._held(),
             failure=state.failure,
+            limit=state.limit,
+            going_on=sum(1 for number, lane in state.lanes.items() if lane.token or self._waits(number)),
             trouble=state.trouble[1] if state.trouble else "",
         )
 
@@ -181,7 +189,9 @@ class MemoryLedger:
         state = self._open(epoch)
         lane = state.lanes.get(activation.lane)
         current = lane is not None and lane.activation == activation.number and lane.token in ("", token)
-        if lane is None or not current or state.quiesced or state.failure:
+        if lane is None or not current or state.quiesced:
+            raise Stale(f"Activation {activation.number} of lane {activation.lane} is over.")
+        if state.failure and not self._waits(activation.lane):
             raise Stale(f"Activation {activation.number} of lane {activation.lane} is over.")
         assert state.tenure is not None
         lane.token = token
@@ -193,7 +203,7 @@ class MemoryLedger:
         state, lane = self._held_lane(claim)
         batches = self._waiting(state, claim.lane, after, limit)
         self._renew(lane)
-        return [] if state.quiesced else batches
+        return batches
 
     def _waiting(self, state: State, number: LaneNumber, after: int, limit: int) -> list[Batch]:
         """Batches by number, never by index: what `after` names may have been acknowledged meanwhile (R2)."""
@@ -202,7 +212,9 @@ class MemoryLedger:
         wanted = [(number, each) for each in range(first, min(first + limit - 1, lane.tail) + 1)]
         if not all(key in state.batches for key in wanted):
             raise Stale(f"The ledger has lost batches of lane {number}.")
-        return [state.batches[key] for key in wanted]
+        if state.quiesced:
+            return []
+        return list(itertools.takewhile(partial(self._is_before_limit, state), [state.batches[key] for key in wanted]))
 
     def ack(self, claim: Claim, number: int) -> None:
         self.ack_and_next(claim, [number], number, 0)
@@ -215,11 +227,11 @@ class MemoryLedger:
         following = self._waiting(state, claim.lane, max([after, *numbers]), limit)
         for key in keys:
             self._remove(state, lane, key)
-        if state.trouble is not None and state.trouble[0] == claim.lane:
+        if keys and state.trouble is not None and state.trouble[0] == claim.lane:
             state.trouble = None
             self._wake_resting(state)
         self._renew(lane)
-        return [] if state.quiesced else following
+        return following
 
     def _wake_resting(self, state: State) -> None:
         """What the lanes waited for is back: the reaper need not wait for the end of their delays."""
@@ -241,7 +253,7 @@ class MemoryLedger:
     def release(self, claim: Claim) -> Activation | None:
         state, lane = self._held_lane(claim)
         lane.token = ""
-        if not lane.depth or state.quiesced or state.failure:
+        if state.quiesced or not self._waits(claim.lane):
             return None
         return Activation(claim.lane, lane.activate(self._now_ms() + FIRST_RESEND_MS))
 
@@ -255,13 +267,17 @@ class MemoryLedger:
         if trouble:
             state.trouble = (claim.lane, trouble)
 
-    def condemn(self, claim: Claim, reason: str, done: Cursor | None = None) -> None:
+    def condemn(self, claim: Claim, reason: str, done: Cursor | None = None, at: Position | None = None) -> None:
         state, lane = self._held_lane(claim)
         lane.activate(0)
+        lane.condemned = True
         if done is not None and done > state.progress.get(claim.lane, Cursor.BEGINNING):
             state.progress_total += claim.lane not in state.progress
             state.progress[claim.lane] = done
-        state.failure = state.failure or reason
+        limit = Cursor.BEGINNING if at is None else Cursor(at, at)
+        if state.limit is None or (at is not None and limit < state.limit):
+            state.failure = reason
+        state.limit = limit if state.limit is None else min(limit, state.limit)
 
     # -- the coordinator's transitions
 
@@ -271,8 +287,8 @@ class MemoryLedger:
         expired: list[LaneNumber] = []
         if state.tenure is None or state.closed or len(state.lanes) != state.tenure.layout.lanes:
             return Reaped()
-        stopping = state.quiesced or bool(state.failure)
         for number, lane in state.lanes.items():
+            waits = not state.quiesced and self._waits(number)
             # What lies further ahead than it was ever set is of a clock that has been put back since.
             if lane.due_ms > now + LONGEST_RESEND_MS:
                 lane.due_ms = now
@@ -282,13 +298,13 @@ class MemoryLedger:
                     continue
                 expired.append(number)
                 lane.activate(now + FIRST_RESEND_MS)
-            elif lane.depth and lane.due_ms <= now and not stopping:
+            elif waits and lane.due_ms <= now:
                 # The same activation again: a new number would turn a slow queue into a livelock.
                 lane.due_ms = now + min(FIRST_RESEND_MS << min(lane.resends, 10), LONGEST_RESEND_MS)
                 lane.resends += 1
             else:
                 continue
-            if lane.depth and not stopping:
+            if waits:
                 activations.append(Activation(number, lane.activation))
         return Reaped(tuple(activations), tuple(expired), state.tenure.epoch)
 
@@ -330,6 +346,19 @@ class MemoryLedger:
 
     def _is_holder(self, lane: Lane, claim: Claim) -> bool:
         return bool(lane.token) and lane.token == claim.token  # R2
+
+    def _waits(self, number: LaneNumber) -> bool:
+        """Whether the lane has something that a worker may be handed."""
+        state = self.state
+        lane = state.lanes[number]
+        if not lane.depth:
+            return False
+        if not state.failure:
+            return True
+        return not lane.condemned and self._is_before_limit(state, state.batches.get((number, lane.head)))
+
+    def _is_before_limit(self, state: State, batch: Batch | None) -> bool:
+        return batch is not None and (state.limit is None or batch.before < state.limit)
 
     def _renew(self, lane: Lane) -> None:
         lane.deadline_ms = self._now_ms() + self._lease_ms

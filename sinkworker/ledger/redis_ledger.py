@@ -28,7 +28,7 @@ from sinkworker.ledger.contract import (
 from sinkworker.ledger.redis_client import KEEPS_ALL, eviction_policies
 from sinkworker.ledger.redis_errors import translated
 from sinkworker.ledger.scripts import script
-from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, SettingsId
+from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, SettingsId
 
 TRANSITIONS = (
     "takeover",
@@ -142,7 +142,7 @@ class RedisLedger:
             size = len(batch.payload)
             about = f"{batch.count} {size} {batch.before.encode()} {batch.last.encode()}"
             args += (batch.lane, about, batch.payload)
-        after, size, held, failure, trouble, mailboxes, activations = self._call("dispatch", *args)
+        after, size, held, failure, limit, going_on, trouble, mailboxes, activations = self._call("dispatch", *args)
         return Survey(
             counter=after,
             mailboxes={LaneNumber(lane): depth for lane, depth in _pairs(mailboxes)},
@@ -150,6 +150,8 @@ class RedisLedger:
             activations=_activations(activations),
             held=held,
             failure=failure.decode(),
+            limit=Cursor.decode(limit.decode()) if limit else None,
+            going_on=going_on,
             trouble=trouble.decode(),
         )
 
@@ -207,9 +209,11 @@ class RedisLedger:
     def fail(self, claim: Claim, delay_ms: int, trouble: str = "") -> None:
         self._call("fail", claim.epoch, claim.lane, claim.token, delay_ms, trouble, self.wake_channel)
 
-    def condemn(self, claim: Claim, reason: str, done: Cursor | None = None) -> None:
+    def condemn(self, claim: Claim, reason: str, done: Cursor | None = None, at: Position | None = None) -> None:
         reached = Cursor.BEGINNING if done is None else done
-        self._call("condemn", claim.epoch, claim.lane, claim.token, reason, self.wake_channel, reached.encode())
+        limit = Cursor.BEGINNING if at is None else Cursor(at, at)
+        cursors = reached.encode(), limit.encode()
+        self._call("condemn", claim.epoch, claim.lane, claim.token, reason, self.wake_channel, *cursors)
 
     def _held(self, claim: Claim) -> tuple[int, int, str, int]:
         return claim.epoch, claim.lane, claim.token, self._lease_ms

@@ -110,15 +110,25 @@ class Lanes:
         """Reading has to pause: as many bytes are undelivered as may be (P6)."""
         return self._buffered_bytes + self._in_flight_bytes >= self._limits.undelivered_bytes
 
-    def take(self) -> list[Batch]:
-        """Remove and return what leaves now. The caller dispatches it with the `frontier` read after this call."""
+    def take(self, limit: Cursor | None = None) -> list[Batch]:
+        """Remove and return what leaves now. The caller dispatches it with the `frontier` read after this call.
+
+        With a limit only batches that begin before it.
+        """
         batches: list[Batch] = []
         for lane in list(self._buffers):
             depth = self._mailboxes.get(lane, 0)
-            while depth < self._limits.lane_depth and self._leaves(lane, depth):
+            while depth < self._limits.lane_depth and self._leaves(lane, depth) and self._begins_before(lane, limit):
                 batches.append(self._cut(lane))
                 depth += 1
         return batches
+
+    def holds(self, limit: Cursor) -> bool:
+        """Whether `take` has something left that begins before it."""
+        return any(self._begins_before(lane, limit) for lane in self._buffers)
+
+    def _begins_before(self, lane: LaneNumber, limit: Cursor | None) -> bool:
+        return limit is None or _cursor(self._buffers[lane].waiting[0][0]) < limit
 
     def renewal(self, lane: LaneNumber) -> Batch | None:
         """A batch without records that stands behind all that the lane has had; None for a lane that is not idle.

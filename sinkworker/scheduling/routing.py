@@ -43,6 +43,7 @@ class Router:
                     f"Record {record.record_id} at position {record.commit}: {exc.message}",
                     hint=exc.hint,
                     code=exc.code,
+                    position=record.commit,
                 ) from exc
             key = None
         encoded = key.encode() if key else None

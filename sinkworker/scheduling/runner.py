@@ -14,7 +14,8 @@ from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.errors import OtherRelease, RedisUnavailable, Restored, SinkworkerError, Stale, Transient
 from sinkworker.metrics.series import ERRORS, FAULTS
 from sinkworker.model import Revision
-from sinkworker.scheduling.tenure import ActiveTenure, Condemned, Means, finish_stop
+from sinkworker.scheduling.halt import Condemned
+from sinkworker.scheduling.tenure import ActiveTenure, Means, finish_stop
 
 log = logging.getLogger(__name__)
 

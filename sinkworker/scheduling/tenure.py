@@ -36,6 +36,7 @@ from sinkworker.scheduling import generations, renewal
 from sinkworker.scheduling.arrears import Arrears
 from sinkworker.scheduling.generations import FromBeginning, FromCheckpoint, FromNow, FromPosition, Opening, Start
 from sinkworker.scheduling.grouping import Grouping
+from sinkworker.scheduling.halt import Halt
 from sinkworker.scheduling.lanes import Lanes, Limits
 from sinkworker.scheduling.renewal import Renewal
 from sinkworker.scheduling.routing import Router
@@ -90,10 +91,6 @@ class Means:
     """Kafka by a connector's options, where delivery is exactly once."""
 
 
-class Condemned(Undeliverable):
-    """A worker has found what stops the connector, and counted it."""
-
-
 class ActiveTenure:
     """A scheduler's epoch over a connector, from `begin` to `end`. One thread uses it; `bell` may be rung by others."""
 
@@ -113,6 +110,9 @@ class ActiveTenure:
         self._caught_up: Cursor | None = None
         """Where the lanes stood when the reader had caught up with the log, until that is a checkpoint."""
         self._arrears = Arrears()
+        self._halt = Halt()
+        self._halted = False
+        """Everything before the record that stops the connector is delivered, or does not come any further."""
         self._shown_at = 0.0
         self._skipped = 0
         self._taken = False
@@ -390,15 +390,17 @@ class ActiveTenure:
     def pump(self, stop: threading.Event) -> None:
         """Read and dispatch until told to stop.
 
-        Raises Undeliverable when a record stops the connector (P5), Stale or Unavailable when the epoch is over (R10),
-        Restored when the database is no longer the one it was.
+        Raises Undeliverable when a record stops the connector, and everything before it is delivered (P5), Stale or
+        Unavailable when the epoch is over (R10), Restored when the database is no longer the one it was.
         """
-        while not stop.is_set():
+        while not stop.is_set() and not self._halted:
             self._bell.clear()
             moved = self._read()
             self._dispatch()
-            if not moved:
+            if not moved and not self._halted:
                 self._wait()
+        if self._halt.reason is not None:
+            raise self._halt.reason
 
     def _wait(self) -> None:
         """For acknowledgements and, where there is room, for records."""
@@ -409,8 +411,8 @@ class ActiveTenure:
             self._bell.wait(timeout_s)
 
     def _has_room(self) -> bool:
-        """Less is undelivered than may be (P6)."""
-        return not self._lanes.full and self._refused is None
+        """Less is undelivered than may be (P6), and nothing stops the connector."""
+        return not self._lanes.full and self._refused is None and self._halt.reason is None
 
     def _read(self) -> bool:
         """Take in what the reader has, if there is room. Whether there was anything."""
@@ -436,7 +438,10 @@ class ActiveTenure:
         except NoBoundary as exc:
             raise _restored(f"position {self._lanes.read.commit} is no longer a record's") from exc
         before = self._lanes.read
-        self._route(items)
+        try:
+            self._route(items)
+        except Undeliverable as exc:
+            self._halt.meet(exc)
         self._count(items, before)
         return bool(items)
 
@@ -480,12 +485,12 @@ class ActiveTenure:
 
     def _dispatch(self) -> None:
         if self._refused is None:
-            batches: Sequence[Batch] = self._lanes.take()
+            batches: Sequence[Batch] = self._lanes.take(self._halt.limit)
             frontier = self._lanes.frontier
         else:
             batches, frontier = self._refused
         now = time.monotonic()
-        waits = self._lanes.buffered_records or self._lanes.full
+        waits = self._lanes.buffered_records or self._lanes.full or self._halt.reason
         if not batches and not waits and not self._grouping and now - self._beat < HEARTBEAT_S:
             return
         self._beat = now
@@ -504,12 +509,23 @@ class ActiveTenure:
         self._commit_what_is_caught_up(survey, frontier)
         self._grouping.add(survey.activations, now)
         self._send(self._grouping.due(survey, sum(batch.count for batch in batches), now))
-        if survey.failure:
-            reason = json.loads(survey.failure)
-            raise Condemned(reason["message"], code=reason["code"])
+        self._see_whether_it_halts(survey, now)
         if now - self._shown_at >= SHOW_S:
             self._shown_at = now
             self._show(survey)
+
+    def _see_whether_it_halts(self, survey: Survey, now: float) -> None:
+        halt, went_on = self._halt, self._halt.reason is None
+        halt.observe(survey, now)
+        if halt.reason is None:
+            return
+        assert halt.limit is not None
+        left = self._refused is not None or self._lanes.holds(halt.limit)
+        self._halted = halt.is_over(survey, now, holds_some=left)
+        if not self._halted and went_on:
+            log.info("%s What is before it is still delivered.", halt.reason.message, extra=self._fields())
+        if self._halted and (left or survey.going_on):
+            log.warning("not all that is before it is delivered: it comes at the next start", extra=self._fields())
 
     def _with_renewals(self, batches: Sequence[Batch], now: float) -> Sequence[Batch]:
         """These and, where delivery is exactly once, an empty one for each lane whose mark might expire (X5)."""
@@ -614,7 +630,7 @@ class ActiveTenure:
         while time.monotonic() < deadline:
             survey = self._means.ledger.advance(self.epoch, self._counter, self._frontier())
             self._counter = survey.counter
-            if survey.failure or not (survey.mailboxes or survey.held):
+            if not survey.going_on:
                 return
             self._bell.clear()
             self._bell.wait(DRAIN_POLL_S)

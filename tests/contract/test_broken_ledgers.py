@@ -97,6 +97,22 @@ class DispatchesWhileEnding(MemoryLedger):
         return survey
 
 
+class HandsOutBeyondTheRecord(MemoryLedger):
+    def _is_before_limit(self, state: State, batch: Batch | None) -> bool:
+        return True
+
+
+class CondemnedLanesGoOn(MemoryLedger):
+    def _waits(self, number: LaneNumber) -> bool:
+        self.state.lanes[number].condemned = False
+        return super()._waits(number)
+
+
+class LanesStopAtAFailure(MemoryLedger):
+    def _waits(self, number: LaneNumber) -> bool:
+        return not self.state.failure and super()._waits(number)
+
+
 BROKEN = [
     NoToken,
     HeldLanesGranted,
@@ -110,6 +126,9 @@ BROKEN = [
     WatermarkAtTheFrontier,
     ClosedEpochsGoOn,
     DispatchesWhileEnding,
+    HandsOutBeyondTheRecord,
+    CondemnedLanesGoOn,
+    LanesStopAtAFailure,
 ]
 
 

@@ -146,7 +146,8 @@ class BothLedgers:
     def condemn(self) -> None:
         claim = self.held()
         done = self.random.choice([None, self.cursor()])
-        self.both("condemn", claim, f"reason of lane {claim.lane}", done)
+        at = self.random.choice([None, *[self.cursor().commit for _ in range(4)]])
+        self.both("condemn", claim, f"reason {self.random.random()} of lane {claim.lane}", done, at)
 
     def reap(self) -> None:
         self.activated(self.both("reap").activations)

@@ -20,7 +20,7 @@ from sinkworker.ledger.contract import (
     Survey,
 )
 from sinkworker.ledger.redis_ledger import KEYS
-from sinkworker.model import Epoch, LaneNumber
+from sinkworker.model import Cursor, Epoch, LaneNumber, Position
 from tests.builders import batch, cursor, tenure
 from tests.contract.worlds import LEASE_MS, World
 
@@ -376,15 +376,87 @@ def test_a_condemned_lane_does_not_fall_behind_what_it_acknowledged(ledger: Ledg
 
 
 def test_the_first_reason_is_kept(ledger: Ledger) -> None:
-    survey = begin(ledger, batch(2, 0, 1), batch(0, 1, 2))
-    for number, activation in enumerate(survey.activations):
-        if number == 0:
-            first = ledger.claim(EPOCH, activation, "a").claim
-        else:
-            second = ledger.claim(EPOCH, activation, "b").claim
+    first, second = hold_all(ledger, batch(2, 0, 1), batch(0, 1, 2))
     ledger.condemn(first, "first")
     ledger.condemn(second, "second")
     assert ledger.close(EPOCH).failure == "first"
+
+
+def hold_all(ledger: Ledger, *batches: Batch) -> list[Claim]:
+    """An epoch with these batches dispatched, each lane of theirs held by a worker, in their order."""
+    activations = {each.lane: each for each in begin(ledger, *batches).activations}
+    lanes = dict.fromkeys(each.lane for each in batches)
+    return [ledger.claim(EPOCH, activations[lane], f"holds {lane}").claim for lane in lanes]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]])
+def test_of_several_records_the_first_is_the_reason_in_whatever_order_they_are_found(
+    ledger: Ledger, order: list[int]
+) -> None:
+    claims = hold_all(ledger, batch(0, 10, 20), batch(1, 20, 30), batch(2, 30, 40))
+    for index in order:
+        ledger.condemn(claims[index], f"record at {20 + 10 * index}", None, Position(20 + 10 * index))
+    survey = ledger.advance(EPOCH, COUNTER, cursor(101))
+    assert (survey.failure, survey.limit) == ("record at 20", cursor(20))
+
+
+@pytest.mark.parametrize("at", [(None, 20), (20, None)])
+def test_a_reason_about_no_record_stops_all_and_leaves_the_word_to_the_first(
+    ledger: Ledger, at: tuple[int | None, int | None]
+) -> None:
+    first, second, _ = hold_all(ledger, batch(0, 10, 20), batch(1, 11, 30), batch(2, 12, 40))
+    for claim, each, reason in ((first, at[0], "first"), (second, at[1], "second")):
+        ledger.condemn(claim, reason, None, None if each is None else Position(each))
+    survey = ledger.advance(EPOCH, COUNTER, cursor(101))
+    assert (survey.failure, survey.limit, survey.going_on) == ("first", Cursor.BEGINNING, 1)
+
+
+def test_after_a_failure_a_lane_is_handed_what_begins_before_the_record_and_no_more(ledger: Ledger) -> None:
+    condemned, held = hold_all(ledger, batch(0, 10, 20), batch(2, 5, 6), batch(2, 6, 25), batch(2, 20, 30))
+    ledger.condemn(condemned, "the record at 20", None, Position(20))
+    assert [each.number for each in ledger.next(held, 0, 9)] == [1, 2]
+    assert [each.number for each in ledger.ack_and_next(held, [1], 0, 9)] == [2]
+    assert ledger.advance(EPOCH, COUNTER, cursor(101)).going_on == 1
+    again = ledger.release(held)
+    assert again is not None
+    held = ledger.claim(EPOCH, again, "again").claim
+    assert ledger.ack_and_next(held, [2], 0, 9) == []
+    assert ledger.release(held) is None
+    survey = ledger.advance(EPOCH, COUNTER + 1, cursor(102))
+    assert (survey.going_on, survey.mailboxes) == (0, {0: 1, 2: 1})
+    assert ledger.reap() == Reaped()
+    with pytest.raises(Stale):
+        ledger.claim(EPOCH, Activation(LANE, again.number + 1), "nobody needs it")
+
+
+def test_a_lane_that_waited_at_a_failure_is_claimed_and_sent_again(world: World) -> None:
+    ledger = world.ledger
+    survey = begin(ledger, batch(0, 10, 20), batch(2, 5, 6))
+    condemned = ledger.claim(EPOCH, survey.activations[0], "a").claim
+    ledger.condemn(condemned, "the record at 20", None, Position(20))
+    world.elapse(FIRST_RESEND_MS)
+    assert ledger.reap().activations == (Activation(LANE, 1),)
+    ledger.claim(EPOCH, Activation(LANE, 1), "b")
+    world.elapse(LEASE_MS)
+    assert ledger.reap() == Reaped((Activation(LANE, 2),), (LANE,))
+
+
+@pytest.mark.parametrize("before", [19, 20])
+def test_what_is_dispatched_after_a_failure_is_handed_out_where_it_begins_before_the_record(
+    ledger: Ledger, before: int
+) -> None:
+    ledger.condemn(hold(ledger, batch(2, 10, 20)), "the record at 20", None, Position(20))
+    survey = ledger.dispatch(EPOCH, COUNTER, cursor(100), [batch(1, before, 30)])
+    assert len(survey.activations) == survey.going_on == (before < 20)
+
+
+def test_a_condemned_lane_is_not_handed_out_again_though_it_begins_before_the_record(ledger: Ledger) -> None:
+    ledger.condemn(hold(ledger, batch(2, 10, 20)), "the record at 20", None, Position(20))
+    survey = ledger.dispatch(EPOCH, COUNTER, cursor(100), [batch(2, 10, 15)])
+    assert (survey.activations, survey.going_on) == ((), 0)
+    assert ledger.reap() == Reaped()
+    with pytest.raises(Stale):
+        ledger.claim(EPOCH, Activation(LANE, 2), "again")
 
 
 # -- the reaper

@@ -86,6 +86,20 @@ def test_progress_of_a_worker_wakes_who_waits_for_it(redis_world: RedisWorld, tr
     assert message["data"] == transition.encode()
 
 
+def test_a_failure_that_an_older_release_noted_stops_all(redis_world: RedisWorld) -> None:
+    """It knows of no limit, and hands out nothing after a failure."""
+    ledger = redis_world.redis_ledger
+    survey, claim = work(ledger)
+    state = ledger.keys["state"]
+    redis_world.client.hset(state, "failure", '{"code": "no"}')
+    redis_world.client.hdel(state, "limit", "condemned")
+    with pytest.raises(Stale):
+        ledger.claim(EPOCH, next(each for each in survey.activations if each.lane == 0), "other")
+    assert ledger.next(claim, 0, 9) == []
+    seen = ledger.advance(EPOCH, survey.counter, cursor(4))
+    assert (seen.failure, seen.limit) == ('{"code": "no"}', Cursor.BEGINNING)
+
+
 # -- R1: a server that loses data
 
 

@@ -23,7 +23,7 @@ from kurrentdbclient import NewEvent, StreamState
 
 from sinkworker.connectors.lifecycle import Failure, State
 from tests.apache_kafka import given, running_unless_given
-from tests.oracle import consume, judge
+from tests.oracle import consume, judge, passed_by
 from tests.processes import eventually
 from tests.system import PARTITIONS, Flow, System
 
@@ -106,6 +106,36 @@ def test_a_transform_that_fails_stops_the_connector_and_once_corrected_it_goes_o
     assert (verdict.missing, verdict.out_of_order, verdict.duplicates) == ([], [], 0)
 
 
+@pytest.mark.parametrize("guarantee", ["atLeastOnce", "exactlyOnce"])
+def test_in_a_backlog_the_first_of_several_stops_the_connector_behind_everything_before_it(
+    system: System, guarantee: str
+) -> None:
+    """Whichever a worker comes to first, and though what is before it waits in the mailboxes of other lanes."""
+    flow = Flow(system, system.topic(partitions=12))
+    flow.create(**transform("if (record.value.poison) { null.x }"), **{"delivery:guarantee": guarantee})
+    poison = []
+    for stream in ("1", "2", "1"):
+        flow.append(3000, streams=40, per_append=50)
+        event = NewEvent(type="Requested", data=b'{"poison": true}')
+        system.client.append_to_stream(f"{flow.prefix}-{stream}", current_version=StreamState.ANY, events=[event])
+        poison.append(str(event.id))
+    flow.append(3000, streams=40, per_append=50)
+    flow.start()
+    assert poison[0] in stopped(flow).message
+    assert_nothing_passed(flow, poison[0])
+
+    system.registry.reconfigure(flow.id, transform(f"if (record.recordId === '{poison[1]}') {{ null.x }}"))
+    flow.start()
+    eventually(lambda: flow.connector.error is None)
+    assert poison[1] in stopped(flow).message
+    assert_nothing_passed(flow, poison[1])
+
+    system.registry.reconfigure(flow.id, transform(""))
+    flow.start()
+    verdict = flow.delivered()
+    assert (verdict.missing, verdict.out_of_order, verdict.duplicates) == ([], [], 0)
+
+
 def test_a_topic_that_vanishes_stops_the_connector_and_once_it_is_back_it_goes_on_there(system: System) -> None:
     """What was in the topic is gone with it; what was not, is what comes."""
     flow = system.flow()
@@ -163,14 +193,12 @@ def transform(body: str) -> dict[str, str]:
 
 
 def assert_nothing_passed(flow: Flow, poison: str) -> None:
-    """Everything of its stream before the record is there, and nothing of its partition that comes after it."""
+    """Everything before the record is there, and nothing of its partition that comes after it."""
     log = flow.log()
-    at = next(index for index, event in enumerate(log) if str(event.id) == poison)
-    stream = log[at].stream_name
     found = consume(flow.system.servers, flow.topic)
-    ids = {message.record_id for message in found}
-    assert {str(event.id) for event in log[:at] if event.stream_name == stream} <= ids
-    partition = next(message.partition for message in found if message.key == stream.encode())
+    assert passed_by(log, found, poison) == ([], [])
+    at = next(index for index, event in enumerate(log) if str(event.id) == poison)
+    partition = next(message.partition for message in found if message.key == log[at].stream_name.encode())
     later = {str(event.id) for event in log[at:]}
     assert [
         message.record_id for message in found if message.partition == partition and message.record_id in later

@@ -26,9 +26,9 @@ class LetsGoWithoutPurging(Delivery):
 class CondemnsWithoutPurging(Delivery):
     """R5."""
 
-    def condemn(self, held: Any, reason: Any) -> None:
+    def _condemn_all(self, reason: Any) -> None:
         self._outlet, kept = None, self._outlet
-        super().condemn(held, reason)
+        super()._condemn_all(reason)
         self._outlet = kept
 
 

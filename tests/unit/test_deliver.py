@@ -130,6 +130,7 @@ class Outlet:
 
     def __init__(self, broker: Broker, in_flight_batches: int = 4) -> None:
         self.in_flight_batches = in_flight_batches
+        self.has_many_topics = False
         self.failures = 0
         self.discards = 0
         self.outgrown = False
@@ -188,14 +189,16 @@ class Outlet:
             if record_id in self.foreign:
                 raise OtherRelease("A batch has another version.")
             if record_id in self.unbuildable:
-                reason = Undeliverable(f"record {record_id} cannot be built")
+                reason = Undeliverable(f"record {record_id} cannot be built", position=batch.last.commit)
                 if self.dead_letters is None:
                     raise reason
                 yield Unfit(Origin(record_id, "loan-1", "Requested", position), reason)
                 continue
             topic = record_id.rpartition("/")[0] or "loans"
             if topic in self.missing_topics:
-                raise Misconfigured(f"The topic {topic!r} does not exist.", code="topic-missing")
+                raise Misconfigured(
+                    f"The topic {topic!r} does not exist.", code="topic-missing", position=batch.last.commit
+                )
             if topic in self.small_topics:
                 self.small_topics.remove(topic)
                 self.outgrown = True
@@ -422,6 +425,32 @@ def test_a_lane_without_fault_is_freed_when_another_is_condemned() -> None:
     with pytest.raises(Undeliverable):
         world.activate()
     assert world.held == 0
+
+
+@pytest.mark.parametrize("unbuildable", [False, True])
+def test_a_lane_goes_on_though_another_is_condemned_and_only_up_to_that_record(unbuildable: bool) -> None:
+    world = World(lane1=["x", "y,z"], lane0=["a,poison,b", "c"], lane2=["later"])
+    world.outlet.in_flight_batches = 1
+    if unbuildable:
+        world.outlet.unbuildable.add("poison")
+    else:
+        world.broker.refuses["poison"] = KafkaError.MSG_SIZE_TOO_LARGE
+    with pytest.raises(Undeliverable, match="poison"):
+        world.activate(again=world.survey.activations[1:2])
+    world.activate()
+    assert sorted(world.broker.taken) == ["a", "x", "y", "z"]
+    assert world.left == {0: 2, 2: 1}
+    assert world.held == 0
+
+
+def test_of_lanes_that_share_an_activation_each_goes_as_far_as_it_can() -> None:
+    world = World(lane1=["u,v", "w"], lane0=["a,poison"], lane2=["toxin,x", "y"])
+    world.broker.refuses |= {"poison": KafkaError.MSG_SIZE_TOO_LARGE, "toxin": KafkaError.MSG_SIZE_TOO_LARGE}
+    with pytest.raises(Undeliverable):
+        world.activate()
+    assert [each for each in world.broker.taken if each in "uvw"] == ["u", "v", "w"]
+    assert "poison" in json.loads(world.ledger.state.failure)["message"]
+    assert world.left == {0: 1, 2: 2}
 
 
 def test_what_is_in_flight_is_purged_before_the_connector_is_condemned() -> None:

@@ -50,6 +50,16 @@ def test_a_busy_lane_collects_until_a_batch_is_full() -> None:
     assert batch.count == 4
 
 
+def test_with_a_limit_only_what_begins_before_it_leaves() -> None:
+    core = lanes()
+    for position, lane in ((10, LANE), (20, LANE), (30, OTHER), (40, LANE)):
+        core.offer(record(position), lane)
+    assert [each.lane for each in core.take(cursor(20))] == [LANE]
+    assert not core.holds(cursor(20))
+    assert core.holds(cursor(21))  # the other lane's, which begins just after the record at 20
+    assert core.frontier == cursor(20)
+
+
 def test_a_full_mailbox_takes_nothing_more() -> None:
     core = lanes()
     core.observe(survey(depth=3))

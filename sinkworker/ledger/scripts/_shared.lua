@@ -2,7 +2,8 @@
 --
 -- Every transition is called with the same five keys, all under the connector's hash tag:
 -- KEYS[1] state     hash: format, epoch, generation, layout, settings, lanes, counter, frontier, batch_total, bytes,
---                   progress_total, acked_records, failure, trouble ("lane what"), quiesced, closed
+--                   progress_total, acked_records, failure, limit (cursor), condemned ("lane lane …"),
+--                   trouble ("lane what"), quiesced, closed
 -- KEYS[2] lanes     hash: lane → "head tail activation resends due deadline token"; always one field per lane
 -- KEYS[3] batches   hash: "lane:number" → "count size before last"
 -- KEYS[4] payloads  hash: "lane:number" → the batch's bytes
@@ -24,13 +25,16 @@ end
 -- The epoch's state; nil where there is none, or one that another release wrote in another format.
 local function read_state()
   local value = redis.call('HMGET', STATE, 'format', 'epoch', 'generation', 'layout', 'settings', 'lanes', 'counter',
-    'frontier', 'batch_total', 'bytes', 'progress_total', 'acked_records', 'failure', 'quiesced', 'closed', 'trouble')
+    'frontier', 'batch_total', 'bytes', 'progress_total', 'acked_records', 'failure', 'quiesced', 'closed', 'trouble',
+    'limit', 'condemned')
   if value[1] ~= FORMAT then return nil end
   return {
     epoch = value[2], generation = value[3], layout = value[4], settings = value[5], lanes = tonumber(value[6]),
     counter = tonumber(value[7]), frontier = value[8], batch_total = tonumber(value[9]), bytes = tonumber(value[10]),
     progress_total = tonumber(value[11]), acked_records = tonumber(value[12]), failure = value[13],
     quiesced = value[14] == '1', closed = value[15] == '1', trouble = value[16] or '',
+    -- A release that knew no limit handed out nothing after a failure.
+    limit = value[17] or (value[13] == '' and '' or '-'), condemned = value[18] or '',
   }
 end
 
@@ -142,8 +146,23 @@ local function held_lane(epoch, number, token)
   return state, lane
 end
 
--- The batches of a lane behind number `after`, as {"number count size before last", payload, …}; nil where one is lost.
-local function waiting_batches(number, lane, after, limit)
+-- Whether a batch may be handed out: after a failure only one that begins before the limit.
+local function before_limit(state, batch)
+  return state.limit == '' or earlier(unpack_batch(batch).before, state.limit)
+end
+
+-- Whether the lane has something that a worker may be handed.
+local function waits_for_worker(state, number, lane)
+  if depth(lane) == 0 then return false end
+  if state.failure == '' then return true end
+  if (' ' .. state.condemned .. ' '):find(' ' .. number .. ' ', 1, true) then return false end
+  local batch = redis.call('HGET', BATCHES, batch_id(number, lane.head))
+  return batch and before_limit(state, batch)
+end
+
+-- The batches of a lane behind number `after` that may be handed out, as {"number count size before last", payload, …};
+-- nil where one is lost.
+local function waiting_batches(state, number, lane, after, limit)
   local first = math.max(after + 1, lane.head)
   local ids, answer = {}, {}
   for n = first, math.min(first + limit - 1, lane.tail) do ids[#ids + 1] = batch_id(number, n) end
@@ -152,6 +171,9 @@ local function waiting_batches(number, lane, after, limit)
   local payloads = redis.call('HMGET', PAYLOADS, unpack(ids))
   for i = 1, #ids do
     if not batches[i] or not payloads[i] then return nil end
+  end
+  for i = 1, #ids do
+    if state.quiesced or not before_limit(state, batches[i]) then break end
     answer[2 * i - 1] = string.format('%d %s', first + i - 1, batches[i])
     answer[2 * i] = payloads[i]
   end

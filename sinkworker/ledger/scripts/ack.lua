@@ -18,7 +18,7 @@ for i = 1, total do
   done[i] = unpack_batch(done[i])
 end
 local after = math.max(tonumber(ARGV[6]), lane.head + total - 1)
-local answer = waiting_batches(ARGV[2], lane, after, tonumber(ARGV[7]))
+local answer = waiting_batches(state, ARGV[2], lane, after, tonumber(ARGV[7]))
 if not answer then return {'LOST'} end
 
 local now = now_ms()
@@ -46,6 +46,5 @@ lane.head = lane.head + total
 lane.deadline = now + ARGV[4]
 write_lane(ARGV[2], lane)
 redis.call('PUBLISH', ARGV[5], 'ack')
-if state.quiesced then return {'OK'} end
 table.insert(answer, 1, 'OK')
 return answer

@@ -8,7 +8,7 @@ if state.epoch ~= ARGV[1] then return {'EPOCH'} end
 if state.closed then return {'CLOSED'} end
 local lane = read_lane(ARGV[2])
 if not lane or lane.activation ~= tonumber(ARGV[3]) or (lane.token ~= '' and lane.token ~= ARGV[4])
-  or state.quiesced or state.failure ~= '' then
+  or state.quiesced or (state.failure ~= '' and not waits_for_worker(state, ARGV[2], lane)) then
   return {'ACTIVATION'}
 end
 lane.token = ARGV[4]

@@ -2,7 +2,7 @@
 -- KEYS: see _shared.lua
 -- ARGV[1] epoch   ARGV[2] counter   ARGV[3] frontier   ARGV[4] first resend in ms
 -- ARGV[5…] lane, "count size before last", payload, … of each batch
--- Answers OK counter bytes held failure trouble "lane depth lane depth …" "lane activation lane activation …"
+-- Answers OK counter bytes held failure limit going-on trouble "lane depth …" "lane activation …"
 --   | EPOCH | COUNTER of-the-ledger | LOST | ENDING | LANES
 local state = read_state()
 if not state or state.epoch ~= ARGV[1] then return {'EPOCH'} end
@@ -30,12 +30,12 @@ for i = 5, #ARGV, 3 do
   redis.call('HSET', BATCHES, batch_id(number, lane.tail), ARGV[i + 1])
   state.batch_total = state.batch_total + 1
   state.bytes = state.bytes + #payload
-  if depth(lane) == 1 and lane.token == '' and state.failure == '' then
+  if depth(lane) == 1 and lane.token == '' and waits_for_worker(state, number, lane) then
     fresh[#fresh + 1] = number
     fresh[#fresh + 1] = activate(lane, now + ARGV[4])
   end
 end
-local mailboxes = {}
+local mailboxes, going_on = {}, 0
 for number = 0, state.lanes - 1 do
   local lane = lanes[number]
   if lane.changed then write_lane(number, lane) end
@@ -43,8 +43,9 @@ for number = 0, state.lanes - 1 do
     mailboxes[#mailboxes + 1] = number
     mailboxes[#mailboxes + 1] = depth(lane)
   end
+  if lane.held or waits_for_worker(state, number, lane) then going_on = going_on + 1 end
 end
 redis.call('HSET', STATE, 'counter', state.counter + 1, 'frontier', ARGV[3], 'batch_total', state.batch_total,
   'bytes', state.bytes)
-return {'OK', state.counter + 1, state.bytes, held(state, lanes), state.failure, state.trouble:gsub('^%d+ ', '', 1),
-  table.concat(mailboxes, ' '), table.concat(fresh, ' ')}
+return {'OK', state.counter + 1, state.bytes, held(state, lanes), state.failure, state.limit, going_on,
+  state.trouble:gsub('^%d+ ', '', 1), table.concat(mailboxes, ' '), table.concat(fresh, ' ')}

@@ -4,10 +4,9 @@
 -- Answers OK "number count size before last" payload … | EPOCH | CLOSED | CLAIM | LOST
 local state, lane, refusal = held_lane(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return {refusal} end
-local answer = waiting_batches(ARGV[2], lane, tonumber(ARGV[5]), tonumber(ARGV[6]))
+local answer = waiting_batches(state, ARGV[2], lane, tonumber(ARGV[5]), tonumber(ARGV[6]))
 if not answer then return {'LOST'} end
 lane.deadline = now_ms() + ARGV[4]
 write_lane(ARGV[2], lane)
-if state.quiesced then return {'OK'} end
 table.insert(answer, 1, 'OK')
 return answer

@@ -5,10 +5,11 @@
 local state = read_state()
 local lanes = state and not state.closed and read_lanes(state)
 if not lanes then return {'OK', '', '', ''} end
-local now, stopping = now_ms(), state.quiesced or state.failure ~= ''
+local now = now_ms()
 local activations, expired = {}, {}
 for number = 0, state.lanes - 1 do
   local lane, changed, revived = unpack_lane(lanes[number].packed), false, false
+  local waits = not state.quiesced and waits_for_worker(state, number, lane)
   -- What lies further ahead than it was ever set is of a clock that has been put back since.
   if lane.due > now + ARGV[2] then
     lane.due = now
@@ -24,14 +25,14 @@ for number = 0, state.lanes - 1 do
       activate(lane, now + ARGV[1])
       revived = true
     end
-  elseif depth(lane) > 0 and lane.due <= now and not stopping then
+  elseif waits and lane.due <= now then
     -- The same activation again: a new number would turn a slow queue into a livelock.
     lane.due = now + math.min(ARGV[1] * 2 ^ math.min(lane.resends, 10), tonumber(ARGV[2]))
     lane.resends = lane.resends + 1
     revived = true
   end
   if changed or revived then write_lane(number, lane) end
-  if revived and depth(lane) > 0 and not stopping then
+  if revived and waits then
     activations[#activations + 1] = number
     activations[#activations + 1] = lane.activation
   end

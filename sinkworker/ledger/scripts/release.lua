@@ -6,7 +6,7 @@ local state, lane, refusal = held_lane(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return {refusal} end
 lane.token = ''
 local activation = 0
-if depth(lane) > 0 and not state.quiesced and state.failure == '' then
+if not state.quiesced and waits_for_worker(state, ARGV[2], lane) then
   activation = activate(lane, now_ms() + ARGV[4])
 end
 write_lane(ARGV[2], lane)

@@ -35,5 +35,5 @@ for lane, cursor in pairs(progress) do
 end
 redis.call('HSET', STATE, 'format', FORMAT, 'epoch', ARGV[1], 'generation', ARGV[2], 'layout', ARGV[3],
   'lanes', ARGV[4], 'settings', ARGV[5], 'frontier', ARGV[7], 'counter', 0, 'batch_total', 0, 'bytes', 0,
-  'progress_total', total, 'acked_records', 0, 'failure', '', 'trouble', '', 'quiesced', 0, 'closed', 0)
+  'progress_total', total, 'acked_records', 0, 'failure', '', 'limit', '', 'condemned', '', 'trouble', '', 'quiesced', 0, 'closed', 0)
 return answer

@@ -182,6 +182,7 @@ class Outlet:
         work: Callable[[Delivery, Any], Work],
     ) -> None:
         self.in_flight_batches = in_flight
+        self.has_many_topics = False
         self.failures = 0
         self.outgrown = False
         self.dead_letters = Aside(broker, topic + DEAD, poll) if broker.is_picky and broker.has_dead else None
@@ -236,7 +237,7 @@ class Outlet:
             if self._broker.lot(position) != 1:
                 yield Outgoing(*origin, key, b"", [], 0.0, self.topic, partition)
                 continue
-            reason = Undeliverable(f"The record at position {position} cannot be built.")
+            reason = Undeliverable(f"The record at position {position} cannot be built.", position=position)
             if self.dead_letters is None:
                 raise reason
             yield Unfit(origin, reason)

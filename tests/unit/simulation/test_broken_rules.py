@@ -22,7 +22,7 @@ from sinkworker.delivery.window import InFlight, Window
 from sinkworker.errors import Stale, Unavailable, Undeliverable
 from sinkworker.exactly_once.guard import Guard
 from sinkworker.exactly_once.marks import Mark
-from sinkworker.ledger.contract import Batch, Granted, Survey, Tenure, Watermark
+from sinkworker.ledger.contract import Batch, Claim, Granted, Survey, Tenure, Watermark
 from sinkworker.ledger.memory import Lane, MemoryLedger, State
 from sinkworker.logs import Troubles
 from sinkworker.model import Cursor, Epoch, LaneNumber, Position
@@ -191,6 +191,24 @@ class GoesOnAfterARefusedDispatch(ActiveTenure):
             self._counter = ledger._world.ledger.state.counter
 
 
+class HandsNothingOutAfterAFailure(MemoryLedger):
+    def condemn(self, claim: Claim, reason: str, done: Cursor | None = None, at: Position | None = None) -> None:
+        super().condemn(claim, reason, done)
+
+
+class KeepsTheFirstReasonFound(MemoryLedger):
+    def condemn(self, claim: Claim, reason: str, done: Cursor | None = None, at: Position | None = None) -> None:
+        super().condemn(claim, self.state.failure or reason, done, at)
+
+
+class KeepsWhatIsBuffered(Lanes):
+    def take(self, limit: Cursor | None = None) -> list[Batch]:
+        return super().take() if limit is None else []
+
+    def holds(self, limit: Cursor) -> bool:
+        return False
+
+
 BROKEN = {
     "no dispatch counter (R1)": (Rules(ledger=NoDispatchCounter), LOSES_DATA),
     "an evicted key looks empty (R1)": (Rules(ledger=NoIntegrityCheck), Faults(evict=0.03)),
@@ -201,6 +219,9 @@ BROKEN = {
     "dead letters are not awaited": (Rules(work=BuriesUnawaited), UNDELIVERABLE),
     "delivery goes on behind what was not put aside": (Rules(work=BuriesNothing), UNDELIVERABLE),
     "a refused record counts as delivered (P1)": (Rules(delivery=TakesRefusalForConfirmation), POISON),
+    "lanes stop where they are for another's record (P5)": (Rules(ledger=HandsNothingOutAfterAFailure), POISON),
+    "the reason that was found first is kept (P5)": (Rules(ledger=KeepsTheFirstReasonFound), POISON),
+    "what waits for room is not dispatched before a stop for a record (P5)": (Rules(lanes=KeepsWhatIsBuffered), POISON),
     "checkpoints are forced (R8)": (Rules(checks_expectation=False), DOUBLES),
     "progress is not stored at a stop (R9)": (Rules(registry=ProgressNotStored), CLEAN),
     "claims are not awaited at a stop (R9)": (Rules(tenure=EndsAtOnce), CLEAN),

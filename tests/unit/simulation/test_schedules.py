@@ -68,6 +68,13 @@ def test_clean_stops_and_lost_tasks_repeat_nothing(faults: Faults) -> None:
         assert world.duplicates == 0, f"seed {seed}"  # P3
 
 
+def test_a_stop_for_a_record_is_behind_everything_before_it() -> None:
+    for seed in range(SCHEDULES):
+        world = World(seed, Faults(poison=0.3, lost_task=0.05, lost_call=0.002, kill=0.005))
+        assert world.halts_undisturbed
+        world.run()
+
+
 def test_a_stop_for_a_record_repeats_nothing() -> None:
     """Where a lane is a partition, as by default: else records of the lane's others may be ahead of the one."""
     for seed in range(SCHEDULES):

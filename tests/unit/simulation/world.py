@@ -395,6 +395,9 @@ class World:
         self.queue: list[tuple[Epoch, Activation]] = []
         self.violations: list[str] = []
         self.hasty = faults.hasty
+        disturbed = faults.hasty or faults.hand_over or faults.second or faults.restart or faults.reset
+        self.halts_undisturbed = not disturbed
+        """No other stop ends the delivery of what is before the record that stops the connector."""
         self.marks_expire = faults.expiry > 0
         self.given_up = False
         """It stopped because marks had expired that may have been ahead: nothing more will be delivered."""
@@ -494,7 +497,6 @@ class World:
             (deliver, "time", self),
             (deliver, "Window", self.rules.window),
             (idempotent, "time", self),
-            (idempotent, "Window", self.rules.window),
             (tenures, "time", self),
             (tenures, "pause", self.sleep),
             (tenures, "random", self.rng),
@@ -599,10 +601,7 @@ class World:
     def _mend(self) -> None:
         """What the connector stopped for names its record (P5)."""
         if self.connector.state is State.STOPPED and self.connector.error is not None:
-            named = re.search(r"position (\d+)", self.connector.error.message)
-            if named is None:
-                raise Violation(f"P5: it stopped: {self.connector.error}")
-            self.broker.mended.add(int(named[1]))
+            self.broker.mended.add(_position_in(self.connector.error.message))
             self._person.start(ID)
 
     def _start_elsewhere(self) -> None:
@@ -751,6 +750,13 @@ class World:
             self.given_up = True
         elif code != "undrained" and (not self.broker.is_picky or self.broker.has_dead):
             self.violations.append(f"P5: it stopped: {event.data.decode()}")
+        elif code != "undrained" and self.halts_undisturbed:
+            stopped_at = _position_in(json.loads(event.data)["message"])
+            _, topic, start = self._generations()[-1]
+            there = self._everywhere(topic)
+            before = [each.commit for each in self._wanted(start) if each.commit < stopped_at]
+            if left := [position for position in before if position not in there]:
+                self.violations.append(f"P5: it stopped at {stopped_at}, with {left[:3]} undelivered before it")
 
     def _judge(self) -> None:
         begun: dict[str, Cursor] = {}
@@ -783,3 +789,11 @@ class World:
             for _, topic, _ in self._generations()
             for positions in self._delivered(topic).values()
         )
+
+
+def _position_in(message: str) -> int:
+    """Of the record that a connector stopped for. Raises Violation where the message names none."""
+    named = re.search(r"position (\d+)", message)
+    if named is None:
+        raise Violation(f"P5: it stopped: {message}")
+    return int(named[1])
