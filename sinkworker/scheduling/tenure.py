@@ -500,6 +500,9 @@ class ActiveTenure:
             survey = self._means.ledger.dispatch(self.epoch, self._counter, frontier, batches)  # P1, R1
         except Full as exc:
             self._keep(batches, frontier, exc)
+            survey = self._means.ledger.advance(self.epoch, self._counter, self._frontier())
+            self._counter = survey.counter
+            self._see_whether_it_halts(survey, now)
             return
         self._refused = None
         self._counter = survey.counter
@@ -520,11 +523,12 @@ class ActiveTenure:
         if halt.reason is None:
             return
         assert halt.limit is not None
-        left = self._refused is not None or self._lanes.holds(halt.limit)
+        refused = () if self._refused is None else self._refused[0]
+        left = self._lanes.holds(halt.limit) or any(batch.before < halt.limit for batch in refused)
         self._halted = halt.is_over(survey, now, holds_some=left)
         if not self._halted and went_on:
             log.info("%s What is before it is still delivered.", halt.reason.message, extra=self._fields())
-        if self._halted and (left or survey.going_on):
+        if self._halted and halt.limit != Cursor.BEGINNING and (left or survey.going_on):
             log.warning("not all that is before it is delivered: it comes at the next start", extra=self._fields())
 
     def _with_renewals(self, batches: Sequence[Batch], now: float) -> Sequence[Batch]:

@@ -15,7 +15,7 @@ from sinkworker.errors import Full, Misconfigured, OtherRelease, Stale, Unavaila
 from sinkworker.ledger.contract import Claim, OlderFormat, Reaped, Survey
 from sinkworker.ledger.redis_ledger import KEYS, REFUSALS, TRANSITIONS, RedisLedger
 from sinkworker.ledger.scripts import script
-from sinkworker.model import Cursor, Epoch, LaneNumber
+from sinkworker.model import Cursor, Epoch, LaneNumber, Position
 from tests.builders import batch, cursor, tenure
 from tests.contract.worlds import LEASE_MS, RedisWorld
 from tests.redis_server import RedisServer
@@ -180,9 +180,21 @@ def test_a_full_redis_can_be_drained_and_refuses_only_new_work(own_server: Redis
         ledger.ack(claim, 2)
         ledger.release(claim)
         ledger.reap()
-        client.config_set("maxmemory", 0)
         # What was refused left nothing behind.
         assert ledger.advance(EPOCH, survey.counter, cursor(3)).mailboxes == {}
+
+
+def test_an_epoch_can_be_ended_in_a_full_redis(own_server: RedisServer) -> None:
+    with own_server.client() as client:
+        ledger = RedisLedger(client, "c", LEASE_MS)
+        survey, claim = work(ledger)
+        client.config_set("maxmemory", 1)
+        ledger.complain(claim, "{}")
+        assert ledger.advance(EPOCH, survey.counter, cursor(3)).trouble == "{}"
+        ledger.condemn(claim, "no", None, Position(2))
+        assert ledger.advance(EPOCH, survey.counter + 1, cursor(3)).failure == "no"
+        ledger.quiesce(EPOCH)
+        assert ledger.close(EPOCH).failure == "no"
 
 
 def test_a_full_redis_can_be_taken_over(own_server: RedisServer) -> None:

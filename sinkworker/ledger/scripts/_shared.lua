@@ -68,6 +68,12 @@ local function write_lane(number, lane)
     lane.head, lane.tail, lane.activation, lane.resends, lane.due, lane.deadline, lane.token))
 end
 
+-- Sets fields of the state, and deletes before that, too: how it stands can be seen, and ended, in a Redis that is full.
+local function write_state(...)
+  redis.call('HDEL', STATE, '')
+  redis.call('HSET', STATE, ...)
+end
+
 -- Every lane by its number, only as far as counting needs it: reading them whole would double what a dispatch costs.
 -- Answers nil where a lane is missing.
 local function read_lanes(state)

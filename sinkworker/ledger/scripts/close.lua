@@ -8,5 +8,5 @@ local lanes = read_lanes(state)
 if not whole(state, lanes) then return {'LOST'} end
 local answer = {'OK', low(state, lanes), state.failure}
 for _, value in ipairs(redis.call('HGETALL', PROGRESS)) do answer[#answer + 1] = value end
-redis.call('HSET', STATE, 'quiesced', 1, 'closed', 1)
+write_state('quiesced', 1, 'closed', 1)
 return answer

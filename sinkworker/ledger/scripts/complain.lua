@@ -4,6 +4,6 @@
 -- Answers OK | EPOCH | CLOSED | CLAIM
 local _, _, refusal = held_lane(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return {refusal} end
-redis.call('HSET', STATE, 'trouble', ARGV[2] .. ' ' .. ARGV[4])
+write_state('trouble', ARGV[2] .. ' ' .. ARGV[4])
 redis.call('PUBLISH', ARGV[5], 'complain')
 return {'OK'}

@@ -45,7 +45,7 @@ for number = 0, state.lanes - 1 do
   end
   if lane.held or waits_for_worker(state, number, lane) then going_on = going_on + 1 end
 end
-redis.call('HSET', STATE, 'counter', state.counter + 1, 'frontier', ARGV[3], 'batch_total', state.batch_total,
+write_state('counter', state.counter + 1, 'frontier', ARGV[3], 'batch_total', state.batch_total,
   'bytes', state.bytes)
 return {'OK', state.counter + 1, state.bytes, held(state, lanes), state.failure, state.limit, going_on,
   state.trouble:gsub('^%d+ ', '', 1), table.concat(mailboxes, ' '), table.concat(fresh, ' ')}

@@ -6,5 +6,5 @@ local state = read_state()
 if not state or state.epoch ~= ARGV[1] then return {'EPOCH'} end
 local lanes = read_lanes(state)
 if not whole(state, lanes) then return {'LOST'} end
-redis.call('HSET', STATE, 'quiesced', 1)
+write_state('quiesced', 1)
 return {'OK', held(state, lanes)}

@@ -90,6 +90,16 @@ def test_a_node_that_leads_no_more_and_does_not_know_it_stops_no_connector() -> 
         until(world, lambda: world.checkpoint().commit >= last)
 
 
+def test_a_record_stops_the_connector_though_redis_has_room_for_nothing_more() -> None:
+    """Whose mailboxes fill it, it may be: nobody would make room (P5)."""
+    world = World(0, Faults(poison=1e-9))
+    with world.at_work():
+        append(world, "loan", 60)
+        until(world, lambda: world.ledger.state.batch_total > 2)
+        world.faults = Faults(full=1.0)
+        until(world, lambda: world.connector.state is lifecycle.State.STOPPED)
+
+
 def test_progress_that_kafka_has_forgotten_stops_the_connector() -> None:
     with pytest.raises(Violation, match="progress-lost"):  # X5
         forget_progress(marks.to_restore)

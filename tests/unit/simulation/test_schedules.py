@@ -70,7 +70,7 @@ def test_clean_stops_and_lost_tasks_repeat_nothing(faults: Faults) -> None:
 
 def test_a_stop_for_a_record_is_behind_everything_before_it() -> None:
     for seed in range(SCHEDULES):
-        world = World(seed, Faults(poison=0.3, lost_task=0.05, lost_call=0.002, kill=0.005))
+        world = World(seed, Faults(poison=0.3, lost_task=0.05, lost_call=0.002, kill=0.005, full=0.1))
         assert world.halts_undisturbed
         world.run()
 
