@@ -14,8 +14,10 @@ from sinkworker.connectors.lifecycle import Connector, State
 from sinkworker.errors import OtherRelease, RedisUnavailable, Restored, SinkworkerError, Stale, Transient
 from sinkworker.metrics.series import ERRORS, FAULTS
 from sinkworker.model import Revision
+from sinkworker.scheduling.endings import finish_stop
 from sinkworker.scheduling.halt import Condemned
-from sinkworker.scheduling.tenure import ActiveTenure, Means, finish_stop
+from sinkworker.scheduling.means import Means
+from sinkworker.scheduling.tenure import ActiveTenure
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from sinkworker.ledger.redis_ledger import RedisLedger
 from sinkworker.metrics.recorder import Recorder
 from sinkworker.model import Revision
 from sinkworker.scheduling.lanes import Limits
+from sinkworker.scheduling.means import Means
 from sinkworker.scheduling.runner import Runner
-from sinkworker.scheduling.tenure import Means
 from sinkworker.source import readers
 from sinkworker.topics import Brokers
 

@@ -8,40 +8,37 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 from sinkworker import logs
-from sinkworker.bell import SocketBell, pause
-from sinkworker.checkpoint.store import Checkpoint, CheckpointStore
+from sinkworker.bell import SocketBell
+from sinkworker.checkpoint.store import CheckpointStore
 from sinkworker.connectors import settings as connector_settings
 from sinkworker.connectors.deployment import deployment_name
 from sinkworker.connectors.lifecycle import Connector, GenerationInfo, ProgressPlace
-from sinkworker.connectors.registry import Registry
-from sinkworker.connectors.settings import SinkSettings
 from sinkworker.crashpoints import CrashPoint, reach
-from sinkworker.database import Database, NoBoundary
-from sinkworker.errors import Full, Misconfigured, Restored, SinkworkerError, Stale, Unavailable, Undeliverable
+from sinkworker.database import NoBoundary
+from sinkworker.errors import Full, Misconfigured, Restored, Stale, Unavailable, Undeliverable
 from sinkworker.exactly_once import marks
 from sinkworker.exactly_once.guard import Guard
 from sinkworker.exactly_once.marks import Lineage
 from sinkworker.exactly_once.transactions import TransactionalKafka
-from sinkworker.ledger.contract import Activation, Batch, Closed, Enqueue, Ledger, OlderFormat, Survey, Taken, Tenure
+from sinkworker.ledger.contract import Activation, Batch, Survey, Taken, Tenure
 from sinkworker.metrics.series import AVOIDED, CONSUMED, TAKEOVERS
-from sinkworker.metrics.tally import Tally
-from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Position, Record
-from sinkworker.scheduling import generations, renewal
+from sinkworker.model import Cursor, Generation, LaneNumber, Position, Record
+from sinkworker.scheduling import endings, generations, renewal
 from sinkworker.scheduling.arrears import Arrears
 from sinkworker.scheduling.generations import FromBeginning, FromCheckpoint, FromNow, FromPosition, Opening, Start
 from sinkworker.scheduling.grouping import Grouping
 from sinkworker.scheduling.halt import Halt
-from sinkworker.scheduling.lanes import Lanes, Limits
+from sinkworker.scheduling.lanes import Lanes
+from sinkworker.scheduling.means import Means
 from sinkworker.scheduling.renewal import Renewal
 from sinkworker.scheduling.routing import Router
 from sinkworker.source.events import Item, created_s
-from sinkworker.source.filters import OneStream, ServerFilter, server_filter
+from sinkworker.source.filters import OneStream, server_filter
 from sinkworker.source.subscription import LetGo, Subscription
 
 log = logging.getLogger(__name__)
@@ -55,40 +52,10 @@ HEARTBEAT_S = 1.0
 RESUBSCRIBE_S = 0.5
 READ_ITEMS = 2000
 REGROUP_S = 0.01
-SHOW_S = 1.0
 """How soon the ledger is looked at again while activations wait for company."""
 
-DRAIN_POLL_S = 0.05
-
-
-Subscribe = Callable[[ServerFilter, Cursor, SocketBell], Subscription]
-"""Asks the database for what the filter lets through after the cursor; the event rings when something has come in."""
-
-CountPartitions = Callable[[SinkSettings, str], int]
-"""How many that connector's topic has, as its brokers say; 0 for a template. Raises Unavailable, Misconfigured."""
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a tenure works with."""
-
-    registry: Registry
-    database: Database
-    ledger: Ledger
-    enqueue: Enqueue
-    enqueue_home: Enqueue
-    """The same, for connectors whose lanes are at home with workers."""
-    forget_homes: Callable[[str], None]
-    """Have the connector's lanes be at home nowhere."""
-    limits: Limits
-    subscribe: Subscribe
-    partitions: CountPartitions
-    default_servers: str
-    drain_timeout_s: float
-    instance: str
-    tally: Tally
-    kafka: Callable[[Mapping[str, Any]], TransactionalKafka] = TransactionalKafka
-    """Kafka by a connector's options, where delivery is exactly once."""
+SHOW_S = 1.0
+"""How often those who watch are shown how the epoch stands."""
 
 
 class ActiveTenure:
@@ -131,7 +98,7 @@ class ActiveTenure:
         logs.heed(self._id, self._settings.logging_enabled)
         self._filter = server_filter(self._settings.filter)
         self._opening = self._opening_of(connector)
-        check_release(self._means.ledger)
+        endings.check_release(self._means.ledger)
 
     def take_over(self) -> None:
         """Begin the epoch. Raises Stale where the connector has changed since `prepare`, and what the registry does."""
@@ -185,7 +152,7 @@ class ActiveTenure:
         )
         try:
             taken = self._means.ledger.takeover(
-                tenure, self._checkpoint.cursor, _farther(self._connector.drained, self._delivered)
+                tenure, self._checkpoint.cursor, endings.farther(self._connector.drained, self._delivered)
             )
         except Stale:
             current = self._means.registry.get(self._id)
@@ -263,7 +230,7 @@ class ActiveTenure:
         return Guard(self._kafka(), lineage, lanes, place)
 
     def _kafka(self) -> TransactionalKafka:
-        return _kafka_of(self._means, self._id, self._settings)
+        return self._means.kafka_of(self._id, self._settings)
 
     def _marked(self) -> Mapping[LaneNumber, Cursor]:
         """How far Kafka has each lane delivered, where delivery is exactly once.
@@ -620,10 +587,9 @@ class ActiveTenure:
         self._send(self._grouping.rest())
         deadline = time.monotonic() + self._means.drain_timeout_s
         self._drain(time.monotonic() + self._means.drain_timeout_s / 2)
-        while self._means.ledger.quiesce(self.epoch) and time.monotonic() < deadline:
-            pause(DRAIN_POLL_S)
+        closed = endings.close(self._means.ledger, self.epoch, deadline)
         self._taken = False
-        settle(self._means, self._connector, self.epoch, self._means.ledger.close(self.epoch), self._settings)
+        endings.settle(self._means, self._connector, self.epoch, closed, self._settings)
 
     def _frontier(self) -> Cursor:
         """Where nothing is dispatched any more: before what the ledger had no room for, too (P1)."""
@@ -637,83 +603,7 @@ class ActiveTenure:
             if not survey.going_on:
                 return
             self._bell.clear()
-            self._bell.wait(DRAIN_POLL_S)
-
-
-def check_release(ledger: Ledger) -> None:
-    """Raises OtherRelease where a newer release's scheduler has left the ledger in a format of its own."""
-    with contextlib.suppress(OlderFormat):
-        ledger.watermark()
-
-
-def settle(means: Means, connector: Connector, epoch: Epoch, closed: Closed, settings: SinkSettings) -> None:
-    """Make durable how an epoch ended: the checkpoint, then the progress of lanes that are ahead of it (R9).
-
-    `connector`: as it was when the epoch began, or later where nobody knows how it ended.
-    """
-    assert connector.generation is not None
-    generation = connector.generation
-    store = CheckpointStore(means.database, connector.id, generation.id, generation.start, settings.filter.stream_id)
-    checkpoint: Checkpoint = store.load()
-    if settings.autocommit.enabled:
-        checkpoint = store.advance(checkpoint, closed.watermark, epoch)
-    progress = closed.progress
-    if generation.progress is not None and not (connector.ended_in_order and _is_finished(means.ledger)):
-        # A worker, of the last epoch too, may have committed what it did not acknowledge, or be about to.
-        try:
-            progress = _farther(progress, _fenced(means, connector, generation, generation.progress))
-        except SinkworkerError as exc:
-            log.warning("%s How far the lanes are is not recorded.", exc, extra={"connector": connector.id})
-            return
-    ahead = {lane: cursor for lane, cursor in progress.items() if cursor > checkpoint.cursor}
-    means.registry.report_drained(connector.id, epoch, generation.id, ahead)
-
-
-def _is_finished(ledger: Ledger) -> bool:
-    """Whether everything that was dispatched is acknowledged."""
-    watermark = ledger.watermark()
-    return watermark is not None and watermark.in_flight_batches == 0
-
-
-def _fenced(
-    means: Means, connector: Connector, generation: GenerationInfo, place: ProgressPlace
-) -> Mapping[LaneNumber, Cursor]:
-    """How far Kafka has the connector's lanes delivered, nobody delivering any more.
-
-    Raises what `Guard.fence` does, and what the database does.
-    """
-    kafka = _kafka_of(means, connector.id, means.registry.active_settings(connector))
-    lineage = Lineage(deployment_name(means.database), connector.id, generation.id)
-    return Guard(kafka, lineage, generation.layout.lanes, place).fence(means.drain_timeout_s)
-
-
-def _kafka_of(means: Means, connector_id: str, settings: SinkSettings) -> TransactionalKafka:
-    """Kafka as the connector reaches it, secrets decrypted."""
-    return means.kafka(settings.producer_options(connector_id, means.default_servers))
-
-
-def finish_stop(means: Means, connector_id: str) -> None:
-    """Complete a stop that nobody completed: the scheduler that ran the connector is gone.
-
-    Raises Stale and Unavailable as `ActiveTenure.end`, and OtherRelease where only a newer release can.
-    """
-    check_release(means.ledger)
-    before = means.registry.get(connector_id)
-    connector = means.registry.take_over(connector_id, means.instance)  # R4: only then may the old epoch be ended
-    if before is not None and before.generation is not None:
-        with contextlib.suppress(Stale):  # the ledger knows nothing of that epoch: there is nothing to end
-            deadline = time.monotonic() + means.drain_timeout_s
-            while means.ledger.quiesce(before.epoch) and time.monotonic() < deadline:
-                pause(DRAIN_POLL_S)
-            closed = means.ledger.close(before.epoch)
-            settings = connector_settings.parse(connector.active_settings)
-            settle(means, connector, connector.epoch, closed, settings)
-    means.registry.report_stopped(connector_id, connector.epoch)
-
-
-def _farther(one: Mapping[LaneNumber, Cursor], other: Mapping[LaneNumber, Cursor]) -> Mapping[LaneNumber, Cursor]:
-    """Of each lane the farther cursor."""
-    return {lane: max(one.get(lane, Cursor.BEGINNING), other.get(lane, Cursor.BEGINNING)) for lane in {**one, **other}}
+            self._bell.wait(endings.DRAIN_POLL_S)
 
 
 def _restored(what: str) -> Restored:

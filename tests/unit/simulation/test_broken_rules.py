@@ -27,7 +27,8 @@ from sinkworker.ledger.memory import Lane, MemoryLedger, State
 from sinkworker.logs import Troubles
 from sinkworker.model import Cursor, Epoch, LaneNumber, Position
 from sinkworker.scheduling.lanes import Lanes
-from sinkworker.scheduling.tenure import ActiveTenure, Means
+from sinkworker.scheduling.means import Means
+from sinkworker.scheduling.tenure import ActiveTenure
 from tests.unit.simulation import test_scenarios
 from tests.unit.simulation.kafka import Outlet
 from tests.unit.simulation.transactions import ExactOutlet

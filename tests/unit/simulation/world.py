@@ -39,11 +39,13 @@ from sinkworker.ledger.memory import MemoryLedger
 from sinkworker.logs import Role
 from sinkworker.metrics.tally import Tally
 from sinkworker.model import Cursor, Epoch, Generation, Position, SettingsId
+from sinkworker.scheduling import endings
 from sinkworker.scheduling import runner as running
 from sinkworker.scheduling import tenure as tenures
 from sinkworker.scheduling.lanes import Lanes, Limits
+from sinkworker.scheduling.means import Means
 from sinkworker.scheduling.runner import Runner
-from sinkworker.scheduling.tenure import ActiveTenure, Means
+from sinkworker.scheduling.tenure import ActiveTenure
 from tests.unit.simulation.actors import Actor
 from tests.unit.simulation.database import Database, Store
 from tests.unit.simulation.kafka import DEAD, Broker, Outlet
@@ -498,9 +500,12 @@ class World:
             (deliver, "Window", self.rules.window),
             (idempotent, "time", self),
             (tenures, "time", self),
-            (tenures, "pause", self.sleep),
             (tenures, "random", self.rng),
             (tenures, "Guard", self.rules.guard),
+            (endings, "time", self),
+            (endings, "pause", self.sleep),
+            (endings, "Guard", self.rules.guard),
+            (endings, "CheckpointStore", self.rules.store),
             (exact, "time", self),
             (exact, "pause", self.sleep),
             (guards, "time", self),
