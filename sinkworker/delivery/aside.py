@@ -41,7 +41,7 @@ class Awaited(Protocol):
 class Aside:
     """The activations of one process that go on beside its tasks, at most one for each connector.
 
-    `takes`, `run` and `close` are for one thread.
+    `takes`, `run`, `has` and `close` are for one thread.
     """
 
     def __init__(self, enqueue: Enqueue) -> None:
@@ -88,6 +88,10 @@ class Aside:
             return summary
         finally:
             del run  # an error that holds it would keep the records of its frames in memory
+
+    def has(self, connector: str) -> bool:
+        """Whether an activation of the connector goes on beside."""
+        return connector in self._runs
 
     def close(self, timeout_s: float) -> bool:
         """Wait until all have let go, as each does once the process has been told to stop. Whether they have.

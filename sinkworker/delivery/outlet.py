@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ from sinkworker.delivery.deliver import Delivery, Work
 from sinkworker.delivery.idempotent import IdempotentWork
 from sinkworker.delivery.messages import MessageBuilder, cursor_of, origin_of
 from sinkworker.delivery.producer import LaneProducer
-from sinkworker.errors import KafkaUnavailable, Misconfigured, Undeliverable
+from sinkworker.errors import KafkaUnavailable, Misconfigured, SinkworkerError, Undeliverable
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
 from sinkworker.model import Cursor, Layout, SettingsId
@@ -33,6 +34,12 @@ _Answer = TypeVar("_Answer")
 
 MOST_TOPICS = 1000
 """So many topics of a template are remembered, here and by a producer (P6)."""
+
+UNUSED_S = 60.0
+"""After so long without work a connector is asked about: whether what is kept for it will be used again."""
+
+ASKED_EVERY_S = 1.0
+"""How often, at most. Each time it is one that is asked about, since the worker waits for the answer."""
 
 REMEMBERED_S = 4.0
 """How long an outlet believes that Kafka is away: less than the lanes rest at most. To find it out takes seconds, in
@@ -186,8 +193,18 @@ def events(batch: Batch) -> Iterator[Any]:
         ) from exc
 
 
+@dataclass(slots=True)
+class _Kept:
+    settings: SettingsId
+    outlet: KafkaOutlet
+    known_s: float
+    """Time of the clock at which it was used last, or found to be for a connector that runs."""
+
+
 class Outlets:
-    """The outlets of a worker process, one for each connector: that of other settings replaces it."""
+    """The outlets of a worker process, one for each connector: that of other settings replaces it, and that of a
+    connector that no longer runs goes after a while (P6).
+    """
 
     def __init__(
         self,
@@ -197,11 +214,13 @@ class Outlets:
         answer_timeout_s: float,
         timed: Callable[[str, float, int], None] = lambda _connector, _seconds, _records: None,
         make: Callable[[Errand], KafkaOutlet] = KafkaOutlet,
+        runs: Callable[[str, SettingsId], bool] = lambda _connector, _settings: True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`answer_timeout_s`: how long brokers may take to describe a topic, meanwhile nobody renews a claim.
 
         `timed`: told of transformed records by connector, as `Transformer` tells it. `make`: other outlets than
-        `KafkaOutlet`.
+        `KafkaOutlet`. `runs`: whether a connector runs with these settings; may raise SinkworkerError.
         """
         self._settings_of = settings_of
         self._in_flight = in_flight
@@ -209,23 +228,48 @@ class Outlets:
         self._answer_timeout_s = answer_timeout_s
         self._timed = timed
         self._make = make
-        self._outlets: dict[str, tuple[SettingsId, KafkaOutlet]] = {}
+        self._runs = runs
+        self._clock = clock
+        self._asked_s = clock()
+        self._kept: dict[str, _Kept] = {}
 
     def get(self, connector_id: str, settings_id: SettingsId) -> KafkaOutlet:
         """The outlet for exactly these settings. Raises Stale when the connector runs with others by now."""
-        held = self._outlets.get(connector_id)
-        if held is not None and held[0] == settings_id:
-            return held[1]
+        held = self._kept.get(connector_id)
+        if held is not None and held.settings == settings_id:
+            held.known_s = self._clock()
+            return held.outlet
         settings = self._settings_of(connector_id, settings_id)
         if held is not None:
-            held[1].close()
+            held.outlet.close()
         options = settings.producer_options(connector_id, self._default_servers)
         timed = partial(self._timed, connector_id)
         outlet = self._make(Errand(connector_id, settings, options, self._in_flight, self._answer_timeout_s, timed))
-        self._outlets[connector_id] = (settings_id, outlet)
+        self._kept[connector_id] = _Kept(settings_id, outlet, self._clock())
         return outlet
 
+    def tidy(self, busy: Callable[[str], bool]) -> str | None:
+        """Close the outlet of a connector that no longer runs with its settings; answer which, None for none.
+
+        It is asked about one connector at most, and only now and then. `busy`: whether one's outlet is in use.
+        """
+        now = self._clock()
+        if now - self._asked_s < ASKED_EVERY_S:
+            return None
+        connector_id, held = min(self._kept.items(), key=lambda each: each[1].known_s, default=("", None))
+        if held is None or now - held.known_s < UNUSED_S:
+            return None
+        self._asked_s = held.known_s = now
+        if busy(connector_id):
+            return None
+        with contextlib.suppress(SinkworkerError):  # not known: it is asked about again
+            if not self._runs(connector_id, held.settings):
+                del self._kept[connector_id]
+                held.outlet.close()
+                return connector_id
+        return None
+
     def close(self) -> None:
-        for _, outlet in self._outlets.values():
-            outlet.close()
-        self._outlets.clear()
+        for held in self._kept.values():
+            held.outlet.close()
+        self._kept.clear()

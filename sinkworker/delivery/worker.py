@@ -12,6 +12,7 @@ from typing import Any
 from sinkworker import logs
 from sinkworker.config import Config
 from sinkworker.connectors.deployment import deployment_name
+from sinkworker.connectors.lifecycle import State
 from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.connectors.vault import Protection
@@ -72,6 +73,7 @@ class Worker:
             min(LONGEST_ANSWER_S, config.claim_lease_s / 2),
             lambda connector, seconds, records: self._recorder.tally.observe(connector, TRANSFORM_S, seconds, records),
             self._outlet,
+            self._runs,
         )
         self._bounds = Bounds(
             activation_s=config.activation_s,
@@ -101,8 +103,18 @@ class Worker:
             lambda reason, topic: self._count_dead(connector, epoch, reason, topic),
         )
         work = partial(self._deliver, delivery, connector, epoch, activations)
-        summary = self._aside.run(connector, delivery, work)
+        try:
+            summary = self._aside.run(connector, delivery, work)
+        finally:
+            self._tidy()
         return delivery.done.summary() | WAITS if summary is None else summary
+
+    def _tidy(self) -> None:
+        """Forget a connector that no longer runs, if there is one: connectors come and go, this process stays (P6)."""
+        gone = self._outlets.tidy(self._aside.has)
+        if gone is not None:
+            for kept in (self._ledgers, self._troubles, self._deaths):
+                kept.pop(gone, None)
 
     def _deliver(
         self, delivery: Delivery, connector: str, epoch: Epoch, activations: Sequence[Activation]
@@ -159,6 +171,16 @@ class Worker:
         active = self._registry.active_settings(connector)
         logs.heed(connector_id, active.logging_enabled)
         return active
+
+    def _runs(self, connector_id: str, settings: SettingsId) -> bool:
+        """Whether the connector runs with these settings."""
+        connector = self._registry.get(connector_id)
+        return (
+            connector is not None
+            and connector.should_run
+            and connector.state is not State.STOPPED
+            and connector.active_settings_id == settings
+        )
 
     def _outlet(self, errand: Errand) -> KafkaOutlet:
         if not errand.settings.exactly_once:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -38,6 +39,7 @@ MILLION = 1_000_000
 GROWTH_BYTES = 32 * MIB
 """What a process may take beyond its most of the first fifth."""
 
+FUNCTION = base64.b64encode(b"function transform(record) { record.value.seen = true }").decode()
 READ_WITHIN_S = 300.0
 pytestmark = pytest.mark.long
 
@@ -186,3 +188,36 @@ def everything_is_there(flow: Flow) -> bool:
                 furthest[found.partition] = found.position
     consumer.close()
     return count == flow.appended
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_worker_keeps_nothing_of_a_connector_that_no_longer_runs(tmp_path: Path, deleted: bool) -> None:
+    """No producer, and no process for its JavaScript: connectors come and go, and the worker stays."""
+    with System(tmp_path, workers=0) as system:
+        system.roles["worker"] = worker = system.another("worker", ["celery", "-A", "tests.faults.forgetful", "worker"])
+        worker.start()
+        eventually(worker.ready, within_s=30)
+        stays = system.flow()
+        stays.append(10)
+        assert stays.delivered().holds
+        process = psutil.Process(*worker.children())
+        threads = process.num_threads()
+        goes = system.flow(**{"transformer:enabled": "true", "transformer:function": FUNCTION})
+        goes.append(10)
+        eventually(lambda: goes.position >= goes.log()[-1].commit_position)
+        assert len(process.children()) == 1
+        assert process.num_threads() > threads
+        goes.stop()
+        if deleted:
+            system.registry.delete(goes.id)
+
+        def let_go() -> bool:
+            stays.append(1)  # it asks when it has worked
+            return not process.children() and process.num_threads() <= threads
+
+        eventually(let_go, every_s=0.1)
+        assert stays.delivered().holds
+        if not deleted:
+            goes.append(10)
+            goes.start()
+            eventually(lambda: goes.position >= goes.log()[-1].commit_position)

@@ -8,9 +8,10 @@ import pytest
 
 from sinkworker.connectors.settings import parse
 from sinkworker.delivery import outlet
-from sinkworker.delivery.outlet import Errand, KafkaOutlet
+from sinkworker.delivery.outlet import Errand, KafkaOutlet, Outlets
+from sinkworker.errors import KurrentDBUnavailable
 from sinkworker.ledger import payload
-from sinkworker.model import Layout
+from sinkworker.model import Layout, SettingsId
 from sinkworker.outgoing import Outgoing
 from sinkworker.topics import Topic
 from tests.builders import batch
@@ -98,3 +99,95 @@ def test_no_more_topics_are_remembered_than_there_is_room_for(
     assert outgrown_by(template, 2002, 2004)  # P6
     messages(template, 2001)
     assert brokers.described.count("users-2001") == 2
+
+
+class Kept(KafkaOutlet):
+    """Says whether it was closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+        super().close()
+
+
+class Worker:
+    """Outlets of connectors, each of which runs with some settings or none, at a time that the test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.running: dict[str, SettingsId] = {}
+        self.busy: set[str] = set()
+        self.asked: list[str] = []
+        self.away = False
+        settings = parse({"instanceTypeName": "kafka-sink", "topic": "loans"})
+        self.outlets = Outlets(
+            lambda *_: settings, 4, "127.0.0.1:1", 1.0, make=Kept, runs=self._runs, clock=lambda: self.now_s
+        )
+
+    def _runs(self, connector: str, settings: SettingsId) -> bool:
+        self.asked.append(connector)
+        if self.away:
+            raise KurrentDBUnavailable("away")
+        return self.running.get(connector) == settings
+
+    def use(self, connector: str, settings: str = "first") -> Kept:
+        self.running[connector] = SettingsId(settings)
+        found = self.outlets.get(connector, SettingsId(settings))
+        assert isinstance(found, Kept)
+        return found
+
+    def tidied(self, after_s: float = outlet.UNUSED_S) -> str | None:
+        self.now_s += after_s
+        return self.outlets.tidy(self.busy.__contains__)
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+def test_the_outlet_of_a_connector_that_stopped_is_closed_once_it_is_not_used(worker: Worker) -> None:
+    stopped, other = worker.use("stopped"), worker.use("other")
+    del worker.running["stopped"]
+    worker.now_s += outlet.UNUSED_S / 2
+    worker.use("other")
+    assert worker.tidied(outlet.UNUSED_S / 3) is None  # another worker may have lanes of its yet
+    assert worker.tidied(outlet.UNUSED_S / 3) == "stopped"  # P6
+    assert (stopped.closed, other.closed) == (True, False)
+    assert worker.use("stopped") is not stopped
+
+
+def test_an_outlet_is_kept_while_its_connector_runs_however_rarely_it_is_used(worker: Worker) -> None:
+    kept = worker.use("rare")
+    assert [worker.tidied() for _ in range(3)] == [None] * 3
+    assert not kept.closed
+    assert worker.use("rare") is kept
+    worker.running["rare"] = SettingsId("second")  # it was started again, and other workers have its lanes
+    assert worker.tidied() == "rare"
+    assert kept.closed
+
+
+def test_an_outlet_that_is_in_use_or_may_be_needed_is_kept(worker: Worker) -> None:
+    kept = worker.use("silent")
+    worker.running.clear()
+    worker.busy.add("silent")
+    assert worker.tidied() is None
+    worker.busy.clear()
+    worker.away = True
+    assert worker.tidied() is None  # nobody knows
+    assert not kept.closed
+    worker.away = False
+    assert worker.tidied() == "silent"
+
+
+def test_of_many_connectors_one_is_asked_about_at_a_time_and_each_in_its_turn(worker: Worker) -> None:
+    names = [f"connector-{number}" for number in range(5)]
+    for name in names:
+        worker.use(name)
+    worker.tidied()
+    worker.tidied(outlet.ASKED_EVERY_S / 2)
+    assert len(worker.asked) == 1
+    for _ in names:
+        worker.tidied(outlet.ASKED_EVERY_S)
+    assert sorted(worker.asked) == names
