@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from sinkworker.errors import Invalid, Misconfigured, SinkworkerError
-from sinkworker.process import Stopped, attempt, obey, stopping_on_signals
+from sinkworker.process import Stopped, attempt, collect, obey, stopping_on_signals
+from tests.processes import eventually
 
 
 class RoleThat:
@@ -111,3 +114,31 @@ def test_a_traceback_comes_at_debug_level(caplog: pytest.LogCaptureFixture) -> N
     caplog.set_level(logging.DEBUG)
     attempt(failing(ZeroDivisionError("oops")), threading.Event())
     assert any(record.exc_info for record in caplog.records)
+
+
+@pytest.fixture
+def spared() -> Iterator[None]:
+    """Inside, the garbage collector does nothing by itself."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Cyclic:
+    """Only the garbage collector frees it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_garbage_is_collected_by_the_clock_however_little_there_is(spared: None) -> None:
+    stop = threading.Event()
+    collecting = threading.Thread(target=collect, args=(stop, 0.01))
+    collecting.start()
+    try:
+        for _ in range(2):  # not only once
+            garbage = weakref.ref(Cyclic())
+            eventually(lambda garbage=garbage: garbage() is None)  # type: ignore[misc]
+    finally:
+        stop.set()
+        collecting.join()
