@@ -16,8 +16,12 @@ from sinkworker.local.part import LOOPBACK
 from sinkworker.local.supervisor import Death, Program, Supervisor
 
 LOCAL = "local"
-TASKS_COLUMNS = "name,uuid,state,args,kwargs,result,received,started,runtime,worker"
-"""Flower's own choice leaves out what an activation is of and what came of it. The Procfile has the same."""
+FLOWER_OPTIONS = (
+    "--tasks_columns=name,uuid,state,args,kwargs,result,received,started,runtime,worker",
+    "--max_tasks=10000",
+)
+"""Flower's own columns leave out what an activation is of and what came of it; and it remembers 100,000 tasks by itself,
+at 7 KiB each. The Procfile has the same."""
 READY = "delivering batches to Kafka as"
 """What a worker says once it takes tasks."""
 ROLE_PATIENCE_S = 5.0
@@ -71,7 +75,7 @@ class Processes:
         self._supervisor = Supervisor(family, self._on_death)
         roles = {name: python("sinkworker", name) for name in (LOCAL, "scheduler", "coordinator", "api")}
         roles |= {f"worker-{number}": python("celery", "-A", "tasks", "worker") for number in range(1, workers + 1)}
-        flower = [f"--address={LOOPBACK}", f"--port={flower_port}", f"--tasks_columns={TASKS_COLUMNS}"]
+        flower = [f"--address={LOOPBACK}", f"--port={flower_port}", *FLOWER_OPTIONS]
         roles["flower"] = python("celery", "-A", "tasks", "flower", *flower)
         self.programs = {name: self._program(name, argv) for name, argv in roles.items()}
         self._logs = [_Followed(program) for program in self.programs.values()]

@@ -12,7 +12,7 @@ import yaml
 
 from sinkworker.cli import cli
 from sinkworker.config import SETTINGS, load
-from sinkworker.demo.processes import TASKS_COLUMNS
+from sinkworker.demo.processes import FLOWER_OPTIONS
 
 COMPOSE = Path(__file__).resolve().parents[2] / "compose"
 OURS = ("scheduler", "coordinator", "api", "worker", "flower")
@@ -57,8 +57,8 @@ def test_the_variables_of_other_images_are_theirs(name: str) -> None:
     assert all(variable.startswith(OTHERS[name]) for variable in services()[name]["environment"])
 
 
-def test_flower_shows_what_an_activation_is_of_wherever_it_is_started() -> None:
-    option = f"--tasks_columns={TASKS_COLUMNS}"
+@pytest.mark.parametrize("option", FLOWER_OPTIONS)
+def test_flower_shows_what_an_activation_is_of_and_forgets_old_ones_wherever_it_is_started(option: str) -> None:
     assert option in services()["flower"]["command"]
     assert option in (COMPOSE.parent / "Procfile").read_text(encoding="utf-8").split()
 
