@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from sinkworker import logs
@@ -23,6 +24,11 @@ COLLECTED_ALLOCATIONS = 250_000
 
 COLLECTED_EVERY_S = 10.0
 """Looking takes a millisecond or two; with half a million objects on their way, forty."""
+
+ARENAS = 2
+ARENAS_VARIABLE = "MALLOC_ARENA_MAX"
+_M_ARENA_MAX = -8
+"""What glibc's `mallopt` calls it."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -95,6 +101,17 @@ def collect(stop: threading.Event, every_s: float = COLLECTED_EVERY_S) -> None:
         gc.collect()
         if stop.wait(every_s):
             return
+
+
+def share_arenas(environ: Mapping[str, str]) -> None:
+    """Have all threads share two arenas of glibc's malloc, unless `MALLOC_ARENA_MAX` says how many.
+
+    By itself it makes eight for each core, and each keeps what was freed in it: with the dozens of threads of the Kafka
+    client three times what they use at a time. To be called before there are threads; other C libraries have no arenas.
+    """
+    if ARENAS_VARIABLE not in environ:
+        with contextlib.suppress(AttributeError):
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
 
 
 @contextlib.contextmanager

@@ -47,7 +47,9 @@ def deliver(*args: Any, **kwargs: Any) -> dict[str, Any]:
         from sinkworker import config
         from sinkworker.local import addresses
 
-        settings = addresses.resolve_now(config.load(config.environment()))
+        environ = config.environment()
+        settings = addresses.resolve_now(config.load(environ))
+        process.share_arenas(environ)
         _worker = Worker(settings, enqueue, enqueue_at, own_queue.name(), stopping)
         process.spare_the_collector()
     return _worker.activate(connector, epoch, activations)

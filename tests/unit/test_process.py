@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
+import platform
 import signal
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -12,8 +15,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sinkworker.errors import Invalid, Misconfigured, SinkworkerError
-from sinkworker.process import Stopped, attempt, collect, obey, stopping_on_signals
-from tests.processes import eventually
+from sinkworker.process import ARENAS, ARENAS_VARIABLE, Stopped, attempt, collect, obey, stopping_on_signals
+from tests.processes import clean_environment, eventually
 
 
 class RoleThat:
@@ -142,3 +145,35 @@ def test_garbage_is_collected_by_the_clock_however_little_there_is(spared: None)
     finally:
         stop.set()
         collecting.join()
+
+
+COUNTS_ARENAS = """
+import ctypes, os, threading
+from sinkworker.process import share_arenas
+
+libc = ctypes.CDLL(None)
+share_arenas(os.environ)
+all_there = threading.Barrier(20)
+
+def use() -> None:
+    libc.malloc(1000)
+    all_there.wait()
+
+threads = [threading.Thread(target=use) for _ in range(20)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc has arenas")
+@pytest.mark.parametrize("asked", ["", "4"])
+def test_threads_share_two_arenas_or_as_many_as_the_user_says(asked: str) -> None:
+    environ = clean_environment(**{ARENAS_VARIABLE: asked})
+    if not asked:
+        del environ[ARENAS_VARIABLE]
+    counted = subprocess.run([sys.executable, "-c", COUNTS_ARENAS], env=environ, capture_output=True, check=True)
+    assert counted.stdout.count(b"<heap ") == int(asked or ARENAS)
