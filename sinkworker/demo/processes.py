@@ -20,7 +20,7 @@ FLOWER_OPTIONS = (
     "--tasks_columns=name,uuid,state,args,kwargs,result,received,started,runtime,worker",
     "--max_tasks=10000",
 )
-"""Flower's own columns leave out what an activation is of and what came of it; and it remembers 100,000 tasks by itself,
+"""Flower's own columns leave out what an activation is of and what came of it; it remembers 100,000 tasks by itself,
 at 7 KiB each. The Procfile has the same."""
 READY = "delivering batches to Kafka as"
 """What a worker says once it takes tasks."""
