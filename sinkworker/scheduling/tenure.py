@@ -355,7 +355,8 @@ class ActiveTenure:
     # -- the work
 
     def pump(self, stop: threading.Event) -> None:
-        """Read and dispatch until told to stop.
+        """Read and dispatch until told to stop, also where what is before a record that stops the connector is still
+        being delivered: that may not be the first such record, and whoever goes on will meet it.
 
         Raises Undeliverable when a record stops the connector, and everything before it is delivered (P5), Stale or
         Unavailable when the epoch is over (R10), Restored when the database is no longer the one it was.
@@ -366,7 +367,8 @@ class ActiveTenure:
             self._dispatch()
             if not moved and not self._halted:
                 self._wait()
-        if self._halt.reason is not None:
+        if self._halted:
+            assert self._halt.reason is not None
             raise self._halt.reason
 
     def _wait(self) -> None:

@@ -12,8 +12,15 @@ from tests.oracle import consume, passed_by
 from tests.processes import eventually
 from tests.system import Flow, System
 
-FAILS = base64.b64encode(b"function transform(record) { if (record.value.poison) null.x }").decode()
-FAILING_FUNCTION = {"transformer:enabled": "true", "transformer:function": FAILS}
+
+def function(body: str) -> dict[str, str]:
+    source = base64.b64encode(f"function transform(record) {{ {body} }}".encode()).decode()
+    return {"transformer:enabled": "true", "transformer:function": source}
+
+
+FAILING = "if (record.value.poison) null.x"
+FAILING_FUNCTION = function(FAILING)
+SLOWLY_FAILING_FUNCTION = function(f"{FAILING}; const end = Date.now() + 5; while (Date.now() < end);")
 
 MENDED_FUNCTION = {"transformer:enabled": "false"}
 
@@ -32,22 +39,45 @@ MENDED_KEY = {"partitionKeyExtraction:expression": "^(.*)$"}
 def test_all_that_is_before_a_record_that_stops_the_connector_arrives(
     system: System, stream: str, settings: dict[str, str], code: str, mended: dict[str, str]
 ) -> None:
-    flow = Flow(system, system.topic())
-    flow.create(**settings)
-    flow.append(1500, per_append=50)
-    poison = NewEvent(type="Requested", data=b'{"poison": true}')
-    system.client.append_to_stream(f"{flow.prefix}-{stream}", current_version=StreamState.ANY, events=[poison])
-    flow.append(1500, per_append=50)
+    flow, poison = poisoned(system, stream, settings)
     flow.start()
-    eventually(lambda: flow.connector.error is not None and flow.connector.state is State.STOPPED, within_s=40)
-    error = flow.connector.error
-    assert error is not None
-    assert error.code == code
-    assert str(poison.id) in error.message
-    assert passed_by(flow.log(), consume(system.servers, flow.topic), str(poison.id)) == ([], [])
+    assert_stopped_behind_everything_before(flow, poison, code)
 
     system.registry.reconfigure(flow.id, mended)
     flow.start()
     verdict = flow.delivered()
     assert verdict.missing == []
     assert verdict.duplicates == 0  # P3
+
+
+@pytest.mark.long
+def test_a_scheduler_that_ends_meanwhile_leaves_the_rest_to_the_next(system: System) -> None:
+    """A rolling restart: nobody has asked that the connector stop, and the record found may not be the first."""
+    flow, poison = poisoned(system, "7", SLOWLY_FAILING_FUNCTION)
+    scheduler = system.roles["scheduler"]
+    flow.start()
+    eventually(lambda: scheduler.said(poison), within_s=40)
+    assert scheduler.stop() == 0
+    assert flow.connector.state is State.RUNNING
+    scheduler.start()
+    assert_stopped_behind_everything_before(flow, poison, "transform-failed")
+
+
+def poisoned(system: System, stream: str, settings: dict[str, str]) -> tuple[Flow, str]:
+    """A flow, not yet started, in the middle of whose backlog is a record of that stream that cannot be delivered."""
+    flow = Flow(system, system.topic())
+    flow.create(**settings)
+    flow.append(1500, per_append=50)
+    poison = NewEvent(type="Requested", data=b'{"poison": true}')
+    system.client.append_to_stream(f"{flow.prefix}-{stream}", current_version=StreamState.ANY, events=[poison])
+    flow.append(1500, per_append=50)
+    return flow, str(poison.id)
+
+
+def assert_stopped_behind_everything_before(flow: Flow, poison: str, code: str) -> None:
+    eventually(lambda: flow.connector.error is not None and flow.connector.state is State.STOPPED, within_s=40)
+    error = flow.connector.error
+    assert error is not None
+    assert error.code == code
+    assert poison in error.message
+    assert passed_by(flow.log(), consume(flow.system.servers, flow.topic), poison) == ([], [])
