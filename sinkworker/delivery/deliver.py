@@ -449,6 +449,15 @@ class Delivery:
             if now - held.contact > after_s:
                 self._renew(held)
 
+    def hold_claims(self) -> None:
+        """`keep_claims` while messages are being made: that one is lost is found out afterwards (R5)."""
+        now = time.monotonic()
+        for held in self.lanes.values():
+            if now - held.contact > self.bounds.lease_s / 3:
+                with contextlib.suppress(Stale, Unavailable):
+                    self._ledger.next(held.claim, held.window.after, 0)
+                    held.contact = time.monotonic()
+
     def _renew(self, held: HeldLane) -> None:
         try:
             self._ledger.next(held.claim, held.window.after, 0)

@@ -54,6 +54,7 @@ class ExactKafkaOutlet(KafkaOutlet):
 
     def work(self, delivery: Delivery) -> Work:
         """See `deliver.Outlet.work`."""
+        self._builder.call_meanwhile(delivery.hold_claims)
         return ExactWork(delivery, self)
 
     def lane(self, granted: Granted) -> LaneTransactions:

@@ -44,6 +44,11 @@ class MessageBuilder:
         self._transformer = None if settings.transform is None else Transformer(settings.transform, timed)
         self._dead_letters = settings.dead_letter_topic is not None
 
+    def call_meanwhile(self, meanwhile: Callable[[], None]) -> None:
+        """Have that called now and then while a transformation runs."""
+        if self._transformer is not None:
+            self._transformer.meanwhile = meanwhile
+
     def close(self) -> None:
         """End the process that runs a transformation."""
         if self._transformer is not None:

@@ -132,6 +132,7 @@ class KafkaOutlet:
 
     def work(self, delivery: Delivery) -> Work:
         """See `deliver.Outlet.work`."""
+        self._builder.call_meanwhile(delivery.hold_claims)
         return IdempotentWork(delivery, self)
 
     def discard(self) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,11 @@ CPU_S = 1.0
 
 START_S = 20.0
 ANSWER_S = 5.0
-"""How long to wait for it. A function cannot use up so much: its process does not get to run, or was paused."""
+"""How long its process may use no CPU, or where the system does not tell that, how long to wait for it: it was paused.
+On a busy machine the CPU time that it may take can last longer."""
+
+MOMENT_S = 0.25
+"""How often whoever waits for it may do something else."""
 
 ANSWER_BYTES = 64 * 1024 * 1024
 """Most bytes of an answer."""
@@ -43,8 +49,12 @@ class Overrun(Exception):
 class Sandbox:
     """The function in a running process. Not for use by several threads; after any error only for `close`."""
 
-    def __init__(self, source: str) -> None:
-        """Raises Rejected, Overrun for source that does so by itself, Misconfigured without V8, Transient."""
+    def __init__(self, source: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """`meanwhile` is called now and then while it runs.
+
+        Raises Rejected, Overrun for source that does so by itself, Misconfigured without V8, Transient.
+        """
+        self._meanwhile = meanwhile
         ours, theirs = socket.socketpair()
         self._channel = ours
         with theirs:
@@ -76,15 +86,14 @@ class Sandbox:
         self._process.wait()
 
     def _answer(self, request: bytes, timeout_s: float) -> bytes:
-        deadline = time.monotonic() + timeout_s
         try:
             self._channel.settimeout(timeout_s)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # reading finds out why
                 self._channel.sendall(engine.LENGTH.pack(len(request)) + request)
-            (length,) = engine.LENGTH.unpack(self._read(engine.LENGTH.size, deadline))
+            (length,) = engine.LENGTH.unpack(self._read(engine.LENGTH.size, timeout_s))
             if length > ANSWER_BYTES:
                 raise Overrun(f"made more than {ANSWER_BYTES // 2**20} MB of its records")
-            return self._read(length, deadline)
+            return self._read(length, timeout_s)
         except TimeoutError as exc:
             raise Transient(
                 f"The process that runs JavaScript has not answered for {timeout_s:g} s.", code="transform-unavailable"
@@ -92,15 +101,34 @@ class Sandbox:
         except (EOFError, ConnectionResetError) as exc:
             raise self._cause_of_death() from exc
 
-    def _read(self, count: int, deadline: float) -> bytes:
+    def _read(self, count: int, timeout_s: float) -> bytes:
+        """Raises TimeoutError where the process has used no CPU for so long."""
         found = bytearray()
+        used_s, since = self._used_s(), time.monotonic()
+        self._channel.settimeout(min(MOMENT_S, timeout_s))
         while len(found) < count:
-            self._channel.settimeout(max(deadline - time.monotonic(), 0.001))
-            some = self._channel.recv(min(count - len(found), 1 << 20))
+            try:
+                some = self._channel.recv(min(count - len(found), 1 << 20))
+            except TimeoutError:
+                self._meanwhile()
+                before_s, used_s = used_s, self._used_s()
+                if used_s > before_s:
+                    since = time.monotonic()
+                elif time.monotonic() - since > timeout_s:
+                    raise
+                continue
             if not some:
                 raise EOFError
             found += some
         return bytes(found)
+
+    def _used_s(self) -> float:
+        """CPU time of its process; 0 where only other systems than Linux could tell."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _cause_of_death(self) -> Exception:
         status = self._process.wait()

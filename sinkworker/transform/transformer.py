@@ -48,6 +48,8 @@ class Transformer:
 
     def __init__(self, source: str, timed: Callable[[float, int], None] = lambda _seconds, _records: None) -> None:
         """`timed` is told of every call that came back: seconds for each record, and how many there were."""
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Called now and then while the function runs."""
         self._source = source
         self._timed = timed
         self._sandbox: Sandbox | None = None
@@ -93,7 +95,7 @@ class Transformer:
     def _started(self) -> Sandbox:
         if self._sandbox is None:
             try:
-                self._sandbox = Sandbox(self._source)
+                self._sandbox = Sandbox(self._source, lambda: self.meanwhile())
             except (Rejected, Overrun) as exc:
                 raise Undeliverable(f"The function cannot be used: {exc}.", hint=HINT, code=UNUSABLE) from exc
         return self._sandbox

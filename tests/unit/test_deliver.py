@@ -807,6 +807,43 @@ def test_a_claim_is_renewed_while_kafka_is_awaited() -> None:
     assert ledger.renewals >= 2
 
 
+class Transforming(Outlet):
+    """A transformation that takes longer than a claim lasts by itself, in which it is heard of now and then."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.broker)
+        self._world = world
+        self.loses_claim = False
+
+    def messages(self, batch: Batch, layout: Layout) -> Iterator[Outgoing | Unfit]:
+        delivery, ledger = self._world.delivery, self._world.ledger
+        if self.loses_claim:
+            self._world.now_ms += 60_000
+            (activation,) = ledger.reap().activations
+            ledger.claim(EPOCH, activation, "another")
+        time.sleep(delivery.bounds.lease_s / 2)
+        delivery.hold_claims()
+        yield from super().messages(batch, layout)
+
+
+def test_a_claim_is_renewed_while_messages_are_made() -> None:
+    world = World(lane0=["a"])
+    world.outlet = Transforming(world)
+    ledger = Renewals(lambda: 0)
+    ledger.restore(world.ledger.snapshot())
+    world.activate(ledger, replace(QUICK, lease_s=0.3))
+    assert ledger.renewals == 1
+    assert world.broker.taken == ["a"]
+
+
+def test_a_claim_that_is_lost_while_messages_are_made_is_found_out_before_they_are_sent() -> None:
+    world = World(lane0=["a"])
+    world.outlet = outlet = Transforming(world)
+    outlet.loses_claim = True
+    world.activate(bounds=replace(QUICK, lease_s=0.3))
+    assert world.broker.taken == []  # R5
+
+
 class Flaky(MemoryLedger):
     """A ledger that does not answer every other call."""
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from sinkworker.connectors.settings import parse
 from sinkworker.delivery import outlet
+from sinkworker.delivery.deliver import Bounds, Delivery
+from sinkworker.delivery.exact_outlet import ExactKafkaOutlet, Life
 from sinkworker.delivery.outlet import Errand, KafkaOutlet, Outlets
 from sinkworker.errors import KurrentDBUnavailable
 from sinkworker.ledger import payload
-from sinkworker.model import Layout, SettingsId
+from sinkworker.ledger.memory import MemoryLedger
+from sinkworker.model import Generation, Layout, SettingsId
 from sinkworker.outgoing import Outgoing
 from sinkworker.topics import Topic
 from tests.builders import batch
@@ -191,3 +195,19 @@ def test_of_many_connectors_one_is_asked_about_at_a_time_and_each_in_its_turn(wo
     for _ in names:
         worker.tidied(outlet.ASKED_EVERY_S)
     assert sorted(worker.asked) == names
+
+
+@pytest.mark.parametrize("make", [KafkaOutlet, lambda errand: ExactKafkaOutlet(errand, no_life, lambda _lane: None)])
+def test_claims_are_held_while_a_transformation_runs(make: Callable[[Errand], KafkaOutlet]) -> None:
+    source = base64.b64encode(b"function transform(record) { while (true); }").decode()
+    function = {"transformer:enabled": "true", "transformer:function": source}
+    settings = parse({"instanceTypeName": "kafka-sink", "topic": "users", **function})
+    made = make(Errand("users", settings, {"bootstrap.servers": "127.0.0.1:1"}, 4, 1.0, lambda _s, _n: None))
+    delivery = Delivery(MemoryLedger(lambda: 0), lambda _: made, Bounds())
+    made.work(delivery)
+    assert made._builder._transformer is not None
+    assert made._builder._transformer.meanwhile == delivery.hold_claims
+
+
+def no_life(_connector: str, _generation: Generation) -> Life:
+    raise AssertionError("no lane is opened")

@@ -208,6 +208,20 @@ def test_a_process_that_does_not_get_to_run_is_no_records_fault(monkeypatch: pyt
             list(transformer.outcomes(subjects("2")))
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a system that tells what a process uses")
+def test_a_process_that_a_busy_machine_lets_run_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long: else a function that does not end would be tried for ever (P5)."""
+    monkeypatch.setattr(sandbox, "CPU_S", 1.5)
+    monkeypatch.setattr(sandbox, "ANSWER_S", 1.0)
+    called: list[None] = []
+    with closing(Transformer("function transform(record) { while (true); }")) as transformer:
+        transformer.meanwhile = lambda: called.append(None)
+        found, error = collected(transformer.outcomes(subjects("1")))
+    assert found == []
+    assert "did not come to an end within 1.5 s" in str(error)
+    assert called
+
+
 def test_closing_ends_the_process() -> None:
     running = Sandbox("function transform(record) {}")
     running.close()
