@@ -84,6 +84,8 @@ class _Turn:
     """The dead letters in the transaction, by their reasons and topic (X3)."""
     committed: bool = False
     """Something has been committed in this turn."""
+    unusable: bool = False
+    """Nothing more can be committed over the lane's producer."""
 
     @property
     def reached(self) -> Cursor:
@@ -149,6 +151,8 @@ class ExactWork:
             except (Undeliverable, Misconfigured):
                 assert lane.mark is not None
                 held.done = lane.mark.cursor
+                if turn.unusable:
+                    self._outlet.close_lane(held.granted)
                 raise
             except OtherRelease:
                 delivery.acknowledge_confirmed(held)
@@ -186,6 +190,8 @@ class ExactWork:
                     if turn.found:
                         return
             except (Undeliverable, Misconfigured, OtherRelease):
+                if turn.unusable:
+                    raise  # what is before was committed record by record
                 if last is not None:
                     self._commit(turn, self._outlet.cursor_of(flight.batch, last))
                 elif flight is not turn.flights[0]:
@@ -207,10 +213,11 @@ class ExactWork:
             refusal = turn.lane.refusal
             if not turn.one_by_one or refusal is None or not refusal.permanent:
                 raise
-            self._abort(turn)
             reason = undeliverable(refusal, self._outlet)
             if self._outlet.dead_letters is None or not refusal.blames_record:
+                self._give_up(turn)
                 raise reason from None
+            self._abort(turn)
             self._bury(turn, flight, message.origin, reason, message.topic)
             turn.found = True
         else:
@@ -231,7 +238,7 @@ class ExactWork:
             refusal = turn.lane.refusal
             if not turn.one_by_one or refusal is None or not refusal.permanent:
                 raise
-            self._abort(turn)
+            self._give_up(turn)
             raise unburied(reason, topic, f"{refusal.error.str()} ({refusal.error.name()}).") from None
         turn.letters.append((reason, topic))
 
@@ -275,6 +282,12 @@ class ExactWork:
         """Give up a transaction that has nothing but a refused record."""
         if not turn.lane.abort(ABORT_S):
             raise Broken("Kafka does not confirm that a transaction is aborted.")
+
+    def _give_up(self, turn: _Turn) -> None:
+        """The same where nothing follows: then it does not matter that an abort fails, as it does where the brokers did
+        not even let the topic into the transaction.
+        """
+        turn.unusable = not turn.lane.abort(ABORT_S)
 
     def _flush(self, turn: _Turn) -> None:
         while turn.lane.outstanding or turn.lane.refusal is not None:

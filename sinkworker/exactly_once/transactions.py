@@ -103,6 +103,8 @@ class LaneTransactions:
         """What Kafka remembers of the lane, once `open` is through."""
         self.in_transaction = False
         self._broken: KafkaError | None = None
+        self._purged: Outgoing | None = None
+        """The first record that was given up because the transaction failed."""
         self.number = lane
         self._name = name
         self._place = TopicPartition(progress_topic, 0)
@@ -202,7 +204,23 @@ class LaneTransactions:
                 raise
             self._broken = exc.args[0]
         if self._broken is not None and self.refusal is None:
-            raise Broken(f"The producer of the lane cannot go on: {self._broken.str()} ({self._broken.name()}).")
+            cause = self._cause(self._broken)
+            if self._purged is not None and (refusal := Refusal(self.number, self._purged, cause)).permanent:
+                self.refusal = refusal
+            else:
+                raise Broken(f"The producer of the lane cannot go on: {cause.str()} ({cause.name()}).")
+
+    def _cause(self, reported: KafkaError) -> KafkaError:
+        """Why the transaction failed: its records may be reported as purged, whatever the brokers said of their topic.
+
+        To begin another inside it is always refused: with that reason once it has failed.
+        """
+        try:
+            self._producer.begin_transaction()
+        except KafkaException as exc:
+            if exc.args[0].txn_requires_abort():
+                return exc.args[0]  # type: ignore[no-any-return]
+        return reported
 
     def commit(self, mark: Mark) -> bool:
         """Commit the records together with the lane's mark, or go on doing so: False is to be called again.
@@ -252,7 +270,7 @@ class LaneTransactions:
                     return False
         except (Broken, Misconfigured):
             return False
-        self.refusal, self._broken = None, None
+        self.refusal, self._broken, self._purged = None, None, None
         return True
 
     def close(self) -> None:
@@ -291,6 +309,7 @@ class LaneTransactions:
     def _refused(self, record: Outgoing, error: KafkaError) -> None:
         if error.code() in _PRODUCER_AT_FAULT:
             self._broken = error
+            self._purged = self._purged or record
         elif self.refusal is None:
             self.refusal = Refusal(self.number, record, error)
 
@@ -424,7 +443,7 @@ def _translated(error: KafkaError, what: str) -> Misconfigured | None:
         return Misconfigured(
             f"Kafka refuses to {what}: {error.str()}.",
             hint="Exactly once needs the user to be granted Write and Describe on transactional ids, and Read on "
-            "groups, whose names begin with `sinkworker-`.",
+            "groups, whose names begin with `sinkworker-`, and Read on the topic that has the progress.",
             code="transactions-unauthorized",
         )
     if error.code() in _UNSUPPORTED:

@@ -103,12 +103,17 @@ def test_a_broker_that_lost_what_it_confirmed_ends_its_producer_and_delivery_goe
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("visible", "code"), [(True, "TOPIC_AUTHORIZATION_FAILED"), (False, "topic-authorization")], ids=["seen", "hidden"]
+    ("guarantee", "visible", "code"),
+    [
+        pytest.param("atLeastOnce", True, "TOPIC_AUTHORIZATION_FAILED", id="seen"),
+        pytest.param("atLeastOnce", False, "topic-authorization", id="hidden"),
+        pytest.param("exactlyOnce", True, "TOPIC_AUTHORIZATION_FAILED", id="seen, in transactions"),
+    ],
 )
 def test_a_topic_that_the_user_may_no_longer_write_to_stops_the_connector_and_it_goes_on_there(
-    kafka: ApacheKafka, system: System, visible: bool, code: str
+    kafka: ApacheKafka, system: System, guarantee: str, visible: bool, code: str
 ) -> None:
-    flow = system.flow(**kafka.access("saslSsl", "scramSha512"))
+    flow = system.flow(**kafka.access("saslSsl", "scramSha512"), **{"delivery:guarantee": guarantee})
     with flow.load():
         forbid(system, flow.topic, visible=visible)
         eventually(lambda: flow.connector.state is State.STOPPED, within_s=40)
@@ -128,7 +133,7 @@ def forbid(system: System, topic: str, *, visible: bool) -> None:
     """Writing; with any rule about a topic, what no rule allows is forbidden as well."""
     rules = [rule(topic, AclOperation.WRITE, AclPermissionType.DENY)]
     if visible:
-        allowed = (AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS)
+        allowed = (AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS, AclOperation.READ)
         rules += [rule(topic, operation, AclPermissionType.ALLOW) for operation in allowed]
     for made in system.admin.create_acls(rules).values():
         made.result(10)
