@@ -99,6 +99,7 @@ class ExactKafkaOutlet(KafkaOutlet):
         try:
             lane.open(self._answer_timeout_s)
             if lane.mark is None:
+                self._kafka.check(life.progress)  # gone with its topic: then that is what to say
                 raise lost(number)
             if lane.mark.closed:  # X4
                 raise Stale(f"The generation that lane {number} is of is over.")
