@@ -66,6 +66,8 @@ class Worker:
         self._ledgers: dict[str, RedisLedger] = {}
         self._troubles: dict[str, tuple[Epoch, logs.Troubles]] = {}
         self._deaths: dict[str, tuple[Epoch, logs.Troubles]] = {}
+        self._stopping_since: dict[str, Epoch] = {}
+        """By connector the epoch in which something was found that stops it."""
         self._outlets = Outlets(
             self._settings_of,
             config.in_flight_batches,
@@ -113,7 +115,7 @@ class Worker:
         """Forget a connector that no longer runs, if there is one: connectors come and go, this process stays (P6)."""
         gone = self._outlets.tidy(self._aside.has)
         if gone is not None:
-            for kept in (self._ledgers, self._troubles, self._deaths):
+            for kept in (self._ledgers, self._troubles, self._deaths, self._stopping_since):
                 kept.pop(gone, None)
 
     def _deliver(
@@ -127,9 +129,12 @@ class Worker:
                 self._recorder.tally.count(connector, ERRORS, label=exc.code)
                 self._recorder.tally.count(connector, FAULTS)
             troubles.say(exc, _what_next(exc), lane=_lanes(activations))
+            if _stops_connector(exc):
+                self._stopping_since[connector] = epoch
             raise
         else:
-            if delivery.done.batches:
+            # What is before a record that stops the connector is delivered, too: that is not the end of trouble (P5).
+            if delivery.done.batches and self._stopping_since.get(connector) != epoch:
                 troubles.over("records are delivered again")
         finally:
             for again in delivery.done.again:
@@ -206,6 +211,10 @@ def _of_epoch(said: dict[str, tuple[Epoch, logs.Troubles]], connector: str, epoc
     if known is None or known[0] != epoch:
         known = said[connector] = epoch, logs.Troubles(log, connector=connector, epoch=epoch)
     return known[1]
+
+
+def _stops_connector(exc: SinkworkerError) -> bool:
+    return not isinstance(exc, (Transient, Stale))
 
 
 def _what_next(exc: SinkworkerError) -> str:

@@ -81,3 +81,6 @@ def assert_stopped_behind_everything_before(flow: Flow, poison: str, code: str) 
     assert error.code == code
     assert poison in error.message
     assert passed_by(flow.log(), consume(flow.system.servers, flow.topic), poison) == ([], [])
+    for worker in flow.system.workers:
+        said = [line for line in worker.log.read_text().splitlines() if f"connector={flow.id} " in line]
+        assert not any("records are delivered again" in line for line in said), said
