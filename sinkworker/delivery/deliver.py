@@ -330,11 +330,31 @@ class Delivery:
         return min(FIRST_BACK_OFF_MS << min(self._outlet.failures - 1, 10), LONGEST_BACK_OFF_MS)
 
     def _condemn_all(self, reason: SinkworkerError) -> None:
-        """The connector cannot go on, and that is about no record, or nobody knows about which."""
+        """The connector cannot go on, and that is not about one record, or nobody knows about which.
+
+        The first record that these lanes have left is named all the same: there it goes on.
+        """
         if self._outlet is not None and any(not held.window.idle for held in self.lanes.values()):
             self._outlet.discard()
+        if not isinstance(reason, Undeliverable):  # which names its record
+            left = min(filter(None, map(self._first_left, self.lanes.values())), default=None)
+            if left is not None:
+                reason.message += f" The first record that waits is {left.record_id} at position {left.commit}."
         for held in list(self.lanes.values()):
             self.condemn(held, reason)
+
+    def _first_left(self, held: HeldLane) -> Cursor | None:
+        """Of the lane's records the first that is not known to be delivered; None where that cannot be told."""
+        if self._outlet is None:
+            return None
+        with contextlib.suppress(SinkworkerError):
+            self.remember_confirmed(held)
+            for batch in self._ledger.next(held.claim, 0, self._outlet.in_flight_batches):
+                for cursor in self._outlet.cursors(batch):
+                    done = held.done is not None and cursor <= held.done
+                    if not done and (cursor.commit, cursor.record_id) not in held.confirmed:
+                        return cursor
+        return None
 
     def condemn(self, held: HeldLane, reason: SinkworkerError) -> None:
         """The lane cannot go on: say so in the ledger, and let go of it (P5). Nothing of it is in flight any more.

@@ -144,7 +144,9 @@ def test_a_topic_that_vanishes_stops_the_connector_and_once_it_is_back_it_goes_o
     gone = len(flow.log())
     delete(flow)
     flow.append(300)
-    assert stopped(flow).code in ("topic-missing", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC")
+    error = stopped(flow)
+    assert error.code in ("topic-missing", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC")
+    assert any(str(event.id) in error.message for event in flow.log()[gone:])
 
     create(flow)
     flow.start()

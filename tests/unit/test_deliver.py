@@ -405,7 +405,7 @@ def test_a_topic_that_vanishes_costs_nothing_that_is_confirmed() -> None:
         world.outlet.vanished = fresh.refusal is not None
 
     fresh.poll = vanished  # type: ignore[method-assign]
-    with pytest.raises(Misconfigured):
+    with pytest.raises(Misconfigured, match=r"The first record that waits is y at position 2\.$"):
         world.activate()
     assert sorted(world.broker.taken) == ["a", "b", "x"]
     assert world.progress == {0: "b", 1: "x"}
@@ -460,10 +460,10 @@ def test_what_is_in_flight_is_purged_before_the_connector_is_condemned() -> None
         raise Misconfigured("Kafka refuses the connection.")
 
     world.outlet.producer.poll = shut_out  # type: ignore[method-assign]
-    with pytest.raises(Misconfigured):
+    with pytest.raises(Misconfigured, match="The first record that waits is a at position 1"):
         world.activate()
     assert world.outlet.discards == 1  # R5
-    assert world.ledger.state.failure
+    assert "is a at position 1" in json.loads(world.ledger.state.failure)["message"]
     assert world.held == 0
 
 
