@@ -389,7 +389,8 @@ class Delivery:
                 else:
                     whole = False
                 if whole:
-                    held.done = cursor
+                    # A batch that is gone through again is not all that was confirmed.
+                    held.done = cursor if held.done is None else max(cursor, held.done)
                 if place == flight.reached:
                     break
             whole = whole and flight.complete

@@ -411,6 +411,16 @@ def test_a_topic_that_vanishes_costs_nothing_that_is_confirmed() -> None:
     assert world.progress == {0: "b", 1: "x"}
 
 
+def test_how_far_a_lane_got_is_known_while_its_records_are_gone_through_again() -> None:
+    """Another lane's record stops the connector, while this one is only at the batch before."""
+    world = World(lane0=["a,b", "c,d"], lane1=["x"])
+    world.broker.refuses |= {"d": KafkaError.TOPIC_AUTHORIZATION_FAILED, "x": KafkaError.TOPIC_AUTHORIZATION_FAILED}
+    with pytest.raises(Undeliverable):
+        world.activate()
+    assert world.broker.taken == ["a", "b", "c"]
+    assert world.progress == {0: "c"}  # P3
+
+
 def test_records_that_the_producer_did_not_report_on_are_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Producer, "purge", lambda _: None)
     world = World(lane0=["a,b,c"])
