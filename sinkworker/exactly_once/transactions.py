@@ -46,6 +46,10 @@ librdkafka can wait for the connection that it had for ever, though records go t
 ANSWER_S = 10.0
 """How long a scheduler waits for an answer."""
 
+UNDECIDED_S = 2.0
+"""How long a lane's mark may depend on an unfinished transaction before that is aborted. Its producer may be gone: then
+the brokers would do so after `TRANSACTION_TIMEOUT_MS`, and nobody could begin an epoch until then."""
+
 _PRODUCER_AT_FAULT = frozenset(
     {
         KafkaError._FATAL,
@@ -393,15 +397,23 @@ class TransactionalKafka:
             )
 
     def marks(self, names: Mapping[LaneNumber, str], progress_topic: str) -> dict[LaneNumber, Mark | None]:
-        """What is remembered of each lane, nobody fenced. Raises KafkaUnavailable, Misconfigured."""
+        """What is remembered of each lane. Nobody is fenced but the producer whose transaction stays unfinished: if it
+        is alive, it goes on from its mark. Raises KafkaUnavailable, Misconfigured.
+        """
         place = TopicPartition(progress_topic, 0)
 
-        def told(name: str) -> Mark | None:
-            with _reading(name, self._options) as reader:
-                return _committed(reader, place, self._timeout_s)
+        def told(number: LaneNumber) -> Mark | None:
+            with _reading(names[number], self._options) as reader, contextlib.suppress(KafkaUnavailable):
+                return _committed(reader, place, min(UNDECIDED_S, self._timeout_s))
+            lane = self.lane(names[number], number, progress_topic)
+            try:
+                lane.open(self._timeout_s)
+                return lane.mark
+            finally:
+                lane.close()
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(zip(names, pool.map(told, names.values()), strict=True))
+            return dict(zip(names, pool.map(told, names), strict=True))
 
 
 @contextlib.contextmanager

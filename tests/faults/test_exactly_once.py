@@ -326,6 +326,16 @@ def test_a_question_that_is_answered_too_late_harms_nobody(kafka: ApacheKafka, l
     eventually(lambda: lanes.guard.read()[LANE] == Mark(cursor(1)))
 
 
+def test_a_transaction_that_nobody_finishes_keeps_no_epoch_from_beginning(lanes: Lanes) -> None:
+    """Its producer is gone, once its progress was noted: until the brokers abort it they do not tell the mark."""
+    gone = lanes.opened()
+    lanes.send(gone, b"unfinished")
+    eventually(lambda: gone.commit(Mark(cursor(5))) or gone._prepared)
+    assert lanes.guard.read()[LANE] == Mark(cursor(1))
+    with pytest.raises(Broken):
+        commit(gone, 5)
+
+
 def test_a_closed_lane_is_not_delivered(lanes: Lanes, outlet: ExactKafkaOutlet, granted: Granted) -> None:
     assert outlet.lane(granted).mark == Mark(cursor(1))
     outlet.close_lane(granted)
