@@ -228,6 +228,11 @@ class System:
         """One more process of the system, not yet started."""
         return Role(f"another-{name}", argv, {**self._role_environ, **environ}, self._folder)
 
+    def logged(self, text: str) -> list[str]:
+        """The lines of all processes that have the text in them."""
+        logs = (path.read_text(encoding="utf-8") for path in sorted(self._folder.glob("*.log")))
+        return [line for log in logs for line in log.splitlines() if text in line]
+
     def part(self, mention: str) -> int:
         """The process of a part of the local stack, by what its command line contains."""
         (pid,) = [pid for pid in processes_mentioning(mention) if self._is_ours(pid)]

@@ -92,8 +92,8 @@ class Presence(threading.Thread):
         self._closed = threading.Event()
 
     def begin(self) -> None:
-        """May be called again."""
-        if not self.is_alive() and not self._closed.is_set():
+        """May be called again, also when it is over: a process that has been told to stop may still open lanes."""
+        if self.ident is None and not self._closed.is_set():
             self.start()
 
     def run(self) -> None:

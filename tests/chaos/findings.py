@@ -38,6 +38,10 @@ class Standstill:
     seconds: float
     since: float
 
+    @property
+    def span(self) -> Span:
+        return self.since, self.since + self.seconds
+
 
 def first_occurrences(arrivals: Iterable[Arrival]) -> list[Arrival]:
     firsts: dict[str, Arrival] = {}
@@ -95,6 +99,11 @@ def longest_silence(firsts: Sequence[Arrival], until: float, outages: Sequence[S
     came = sorted([*(each.at for each in firsts), until])
     gaps = (span for a, b in itertools.pairwise(came) for span in _without(outages, (a, b)))
     return max((Standstill(end - begin, begin) for begin, end in gaps), default=Standstill(0.0, 0.0))
+
+
+def overlap(span: Span, others: Iterable[Span]) -> float:
+    """How much of the span the others cover, none of which overlap each other."""
+    return sum(max(0.0, min(span[1], end) - max(span[0], begin)) for begin, end in others)
 
 
 def _without(outages: Sequence[Span], span: Span) -> Iterator[Span]:

@@ -93,6 +93,10 @@ def test_a_lane_is_sent_to_everybody_while_another_task_waits_at_its_home(neighb
 def test_a_worker_that_has_been_told_to_stop_is_at_home_no_more(neighbourhood: Neighbourhood) -> None:
     neighbourhood.leaving.add(HERE)
     eventually(lambda: neighbourhood.known() == {1: THERE})
+    left = neighbourhood.present[HERE]
+    left.join()
+    left.begin()  # it opens another lane of what it holds
+    assert not left.is_alive()
 
 
 def test_lanes_of_a_new_generation_are_at_home_nowhere(neighbourhood: Neighbourhood) -> None:

@@ -68,6 +68,10 @@ def test_a_standstill_counts_from_the_return_of_a_server() -> None:
     assert findings.longest_silence(firsts, 30.0, [(3.0, 10.0), (11.0, 14.0)]) == Standstill(16.0, 14.0)
 
 
+def test_what_two_spans_have_in_common() -> None:
+    assert findings.overlap(Standstill(10.0, 5.0).span, [(0.0, 6.0), (8.0, 9.0), (14.5, 30.0), (40.0, 50.0)]) == 2.5
+
+
 def test_a_checkpoint_that_passes_a_record_which_comes_later_is_found() -> None:
     firsts = [arrival(1.0, 1), arrival(3.0, 2), arrival(2.0, 3)]
     good = [checkpoint(0, 10, 1.5), checkpoint(1, 30, 3.5)]
