@@ -33,9 +33,10 @@ class SocketBell:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._rung = False
+        self._closed = True  # until there is something to close
         self._out, self._in = os.pipe()
-        os.set_blocking(self._out, False)
         self._closed = False
+        os.set_blocking(self._out, False)
 
     def set(self) -> None:
         with self._lock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from sinkworker.model import Position
 
 
@@ -76,6 +78,12 @@ class Full(Transient):
     code = "redis-full"
 
 
+class Exhausted(Transient):
+    """This machine has no more descriptors, threads or processes for us."""
+
+    code = "machine-exhausted"
+
+
 class OtherRelease(Transient):
     """Another release of sinkworker wrote this, in a version of its format that this one does not know.
 
@@ -123,3 +131,16 @@ class Restored(Misconfigured):
     """The database no longer holds what was remembered of it: it was restored from an older backup (R8)."""
 
     code = "database-restored"
+
+
+LIMITS = "Check the machine's limits: ulimit -n and -u, memory."
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS})
+
+
+def exhausted(exc: BaseException) -> Exhausted | None:
+    """What is behind an error that says nothing but that this machine has no more of something; None for any other."""
+    no_thread = isinstance(exc, RuntimeError) and str(exc) == "can't start new thread"
+    if not no_thread and not (isinstance(exc, OSError) and exc.errno in _EXHAUSTED):
+        return None
+    what = exc.strerror if isinstance(exc, OSError) else exc
+    return Exhausted(f"This machine has no more of what a process needs: {what}.", hint=LIMITS)

@@ -27,6 +27,7 @@ from sinkworker.errors import (
     Transient,
     Unavailable,
     Undeliverable,
+    exhausted,
 )
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Ledger
 from sinkworker.model import Cursor, Epoch, LaneNumber, Layout, Place, Position, SettingsId
@@ -271,6 +272,9 @@ class Delivery:
             self._free_all(self.back_off_ms(), exc)
             raise
         except Exception as exc:
+            if (shortage := exhausted(exc)) is not None:
+                self._free_all(self.back_off_ms(), shortage)
+                raise shortage from exc
             log.exception("a bug stops the connector", extra=self.fields)
             reason = SinkworkerError(f"Unexpected {type(exc).__name__}: {exc}.")
             self._condemn_all(reason)  # P5: it would happen again and again

@@ -11,7 +11,7 @@ from sinkworker.connectors.topic_template import TopicTemplate
 from sinkworker.delivery import transformed
 from sinkworker.delivery.headers import HeaderBuilder, RecordedEvent, now
 from sinkworker.delivery.shape import record_object
-from sinkworker.errors import Misconfigured, SinkworkerError, Undeliverable
+from sinkworker.errors import Misconfigured, SinkworkerError, Undeliverable, exhausted
 from sinkworker.keys import KeyExtractor, placement
 from sinkworker.model import TICKS_PER_SECOND, Cursor, Position, Revision
 from sinkworker.outgoing import Origin, Outgoing, Unfit
@@ -192,6 +192,8 @@ def _blamed(origin: _Origin, exc: Exception) -> SinkworkerError:
         return _named(origin, exc)
     if isinstance(exc, SinkworkerError):
         return exc
+    if (shortage := exhausted(exc)) is not None:
+        return shortage
     return Undeliverable(
         f"{_name(origin)} cannot be made a Kafka message: {type(exc).__name__}: {exc}.",
         code="record-unbuildable",

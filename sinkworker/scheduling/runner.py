@@ -11,7 +11,7 @@ from typing import Protocol
 from sinkworker import logs
 from sinkworker.bell import SocketBell
 from sinkworker.connectors.lifecycle import Connector, State
-from sinkworker.errors import OtherRelease, RedisUnavailable, Restored, SinkworkerError, Stale, Transient
+from sinkworker.errors import OtherRelease, RedisUnavailable, Restored, SinkworkerError, Stale, Transient, exhausted
 from sinkworker.metrics.series import ERRORS, FAULTS
 from sinkworker.model import Revision
 from sinkworker.scheduling.endings import finish_stop
@@ -127,6 +127,8 @@ class Runner(threading.Thread):
         except Transient:
             raise
         except Exception as exc:
+            if (shortage := exhausted(exc)) is not None:
+                raise shortage from exc
             self._fail_for(tenure, exc)
             return True
         tenure.take_over()
@@ -139,6 +141,9 @@ class Runner(threading.Thread):
             tenure.abandon()
             raise
         except Exception as exc:
+            if (shortage := exhausted(exc)) is not None:
+                tenure.abandon()
+                raise shortage from exc
             self._fail_for(tenure, exc)
             return True
         tenure.end()

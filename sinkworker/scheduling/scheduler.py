@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from sinkworker import logs, process
 from sinkworker.config import Config
@@ -16,7 +16,7 @@ from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.settings import SinkSettings
 from sinkworker.connectors.vault import Protection
 from sinkworker.database import Database
-from sinkworker.errors import OtherRelease, SinkworkerError
+from sinkworker.errors import OtherRelease, SinkworkerError, exhausted
 from sinkworker.ledger import redis_client
 from sinkworker.ledger.contract import Enqueue, EnqueueAt
 from sinkworker.ledger.homes import Homes, Homing
@@ -67,6 +67,7 @@ class Scheduler:
         self._role = logs.Role()
         self._troubles = logs.Troubles(log, self._role)
         self._lease_troubles = logs.Troubles(log, self._role)
+        self._shortages = logs.Troubles(log, self._role)
 
     def run(self, stop: threading.Event) -> None:
         listener = redis_client.Listener(self._redis, self._wake, self._look.set, stop, self._role)
@@ -106,8 +107,7 @@ class Scheduler:
             return
         self._troubles.over("KurrentDB answers again")
         self._keep_leases()
-        for connector in connectors:
-            self._attend(connector)
+        self._attend_to_all(connectors)
         self._leave_to_newer({connector.id for connector in connectors})
         self._looked = True
 
@@ -121,6 +121,20 @@ class Scheduler:
         else:
             self._lease_troubles.forget()
 
+    def _attend_to_all(self, connectors: Iterable[Connector]) -> None:
+        """Where this machine has no room for one more connector, those that run go on."""
+        enough = True
+        for connector in connectors:
+            try:
+                self._attend(connector)
+            except Exception as exc:
+                if (shortage := exhausted(exc)) is None:
+                    raise
+                self._shortages.say(shortage, "What runs goes on; what does not is tried again.")
+                enough = False
+        if enough:
+            self._shortages.forget()
+
     def _attend(self, connector: Connector) -> None:
         runner = self._runners.get(connector.id)
         if runner is not None and not runner.is_alive():
@@ -132,8 +146,9 @@ class Scheduler:
             if not connector.should_run or connector.activation != runner.activation:
                 runner.stop()
         elif self._needs_runner(connector):
-            self._runners[connector.id] = runner = self._runner(connector)
+            runner = self._runner(connector)
             runner.start()
+            self._runners[connector.id] = runner
 
     def _needs_runner(self, connector: Connector) -> bool:
         if connector.deleted:

@@ -20,7 +20,7 @@ from kurrentdbclient.protos.v1 import streams_pb2
 
 from sinkworker.bell import SocketBell
 from sinkworker.database import Database, Endpoint
-from sinkworker.errors import Fatal, KurrentDBUnavailable, SinkworkerError
+from sinkworker.errors import LIMITS, Exhausted, Fatal, KurrentDBUnavailable, SinkworkerError
 from sinkworker.model import Cursor
 from sinkworker.source import requests
 from sinkworker.source.events import Item, items
@@ -58,7 +58,7 @@ class LibcurlSubscription:
     """Reads a subscription through libcurl. See `sinkworker.source.subscription.Subscription`."""
 
     def __init__(self, database: Database, wanted: ServerFilter, after: Cursor, bell: SocketBell) -> None:
-        """Subscribe, and await the database's confirmation. Raises what `Database` raises."""
+        """Subscribe, and await the database's confirmation. Raises what `Database` raises, and Exhausted."""
         self._database = database
         self._bell = bell
         self._splitter = Splitter()
@@ -68,7 +68,10 @@ class LibcurlSubscription:
         self._timer_at: float | None = None
         self._end: SinkworkerError | None = None
         self._read_at = time.monotonic()
-        self._multi = pycurl.CurlMulti()
+        try:
+            self._multi = pycurl.CurlMulti()
+        except pycurl.error as exc:  # which opens a pair of sockets for itself, and says no more than that it failed
+            raise Exhausted(f"libcurl has no room on this machine: {exc}.", hint=LIMITS) from exc
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
         self._node = Node(database)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,15 @@ from sinkworker.delivery import deliver
 from sinkworker.delivery.deliver import Bounds, Delivery
 from sinkworker.delivery.idempotent import IdempotentWork
 from sinkworker.delivery.window import InFlight
-from sinkworker.errors import Misconfigured, OtherRelease, SinkworkerError, Transient, Unavailable, Undeliverable
+from sinkworker.errors import (
+    Exhausted,
+    Misconfigured,
+    OtherRelease,
+    SinkworkerError,
+    Transient,
+    Unavailable,
+    Undeliverable,
+)
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Survey
 from sinkworker.ledger.memory import MemoryLedger
 from sinkworker.model import Cursor, Epoch, LaneNumber, Layout, Position, Revision
@@ -489,6 +498,23 @@ def test_a_bug_stops_the_connector_with_its_name_and_leaves_nothing_held_or_in_f
     assert "RuntimeError" in json.loads(world.ledger.state.failure)["message"]  # P5
     assert world.outlet.discards == 1  # R5
     assert world.held == 0
+
+
+@pytest.mark.parametrize("shortage", [OSError(errno.EMFILE, "no more files"), RuntimeError("can't start new thread")])
+def test_a_machine_that_has_no_more_of_something_is_waited_for(shortage: Exception) -> None:
+    world = World(lane0=["a"])
+
+    def short(timeout_s: float, *, at_once: bool = False) -> None:
+        raise shortage
+
+    world.outlet.producer.poll = short  # type: ignore[method-assign]
+    with pytest.raises(Exhausted):
+        world.activate()
+    assert not world.ledger.state.failure
+    assert world.outlet.discards == 1  # R5
+    assert world.held == 0
+    assert world.ledger.state.trouble is not None
+    assert json.loads(world.ledger.state.trouble[1])["code"] == "machine-exhausted"
 
 
 def test_what_the_lanes_wait_for_is_said_once_while_they_wait_and_when_they_are_let_go_of(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 
 
+@cache
 def script(transition: str) -> str:
     """The text of one transition as Redis gets it: what all of them share, then its own."""
     folder = resources.files(__name__)

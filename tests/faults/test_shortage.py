@@ -1,0 +1,69 @@
+"""A machine that has no more descriptors is waited for: no connector stops for it, and no record is blamed."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import resource
+from collections.abc import Iterator
+
+import pytest
+
+from sinkworker.connectors.lifecycle import State
+from tests.processes import eventually
+from tests.system import System
+
+TRANSFORMED = {
+    "transformer:enabled": "true",
+    "transformer:function": base64.b64encode(b"function transform(record) { record.headers.here = 'yes'; }").decode(),
+}
+
+
+@contextlib.contextmanager
+def short_of_descriptors(pid: int, spare: int) -> Iterator[None]:
+    """Inside, the process may have that many more than it has by now."""
+    allowed = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    had = max(map(int, os.listdir(f"/proc/{pid}/fd"))) + 1
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (had + spare, allowed[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, allowed)
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with System(tmp_path_factory.mktemp("short"), workers=1) as running:
+        first = running.flow()
+        first.append(20)
+        assert first.delivered().holds  # the processes have what they keep open
+        yield running
+
+
+@pytest.mark.parametrize("spare", [0, pytest.param(6, marks=pytest.mark.long)])
+def test_a_record_that_a_short_worker_cannot_transform_is_not_to_blame(system: System, spare: int) -> None:
+    (child,) = system.workers[0].children()
+    with short_of_descriptors(child, spare):
+        flow = system.flow(**TRANSFORMED, **{"errors:policy": "deadLetter", "errors:deadLetterTopic": system.topic()})
+        flow.append(20)
+        eventually(lambda: flow.connector.error is not None)
+        error, state = flow.connector.error, flow.connector.state
+        assert error is not None
+        assert (error.code, state) == ("machine-exhausted", State.RUNNING)
+    verdict = flow.delivered()
+    assert (verdict.missing, verdict.duplicates) == ([], 0)
+    flow.stop()
+
+
+@pytest.mark.parametrize("spare", [pytest.param(0, marks=pytest.mark.long), 2, pytest.param(3, marks=pytest.mark.long)])
+def test_a_short_scheduler_runs_what_it_runs_and_tries_the_rest_again(system: System, spare: int) -> None:
+    scheduler = system.roles["scheduler"]
+    with short_of_descriptors(scheduler.pid, spare):
+        flow = system.flow()
+        flow.append(20)
+        eventually(lambda: scheduler.said("Check the machine's limits") or flow.connector.error is not None)
+        assert flow.connector.state is not State.STOPPED
+    verdict = flow.delivered()
+    assert verdict.holds, verdict
+    flow.stop()
