@@ -139,8 +139,12 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, 
 
 def exhausted(exc: BaseException) -> Exhausted | None:
     """What is behind an error that says nothing but that this machine has no more of something; None for any other."""
-    no_thread = isinstance(exc, RuntimeError) and str(exc) == "can't start new thread"
-    if not no_thread and not (isinstance(exc, OSError) and exc.errno in _EXHAUSTED):
+    if isinstance(exc, OSError) and exc.errno in _EXHAUSTED:
+        what = exc.strerror
+    elif isinstance(exc, RuntimeError) and str(exc) == "can't start new thread":
+        what = str(exc)
+    elif isinstance(exc, MemoryError):
+        what = "cannot allocate memory"
+    else:
         return None
-    what = exc.strerror if isinstance(exc, OSError) else exc
     return Exhausted(f"This machine has no more of what a process needs: {what}.", hint=LIMITS)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public name
 )
 
 from sinkworker.bell import pause
-from sinkworker.errors import Invalid, KafkaUnavailable, Misconfigured
+from sinkworker.errors import LIMITS, Exhausted, Invalid, KafkaUnavailable, Misconfigured
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's default of the topic setting `max.message.bytes`, for brokers that do not show it."""
@@ -160,9 +161,25 @@ def _admin(options: Mapping[str, Any], faults: list[KafkaError]) -> AdminClient:
     """A client with a producer's options, which adds its errors to `faults`."""
     client: dict[str, Any] = {**client_options(options), "error_cb": faults.append, "log_level": CRITICAL_ONLY}
     try:
-        return AdminClient(client, logger=_LOG)
+        with room_for_threads():
+            return AdminClient(client, logger=_LOG)
     except KafkaException as exc:
         raise _unusable(exc.args[0], options.get("ssl.ca.location")) from exc
+
+
+@contextlib.contextmanager
+def room_for_threads() -> Iterator[None]:
+    """Inside a client is made. Raises Exhausted where this machine has no room for its threads.
+
+    The client library has an error code for that, but not in all of its places.
+    """
+    try:
+        yield
+    except KafkaException as exc:
+        error: KafkaError = exc.args[0]
+        if error.code() != KafkaError._CRIT_SYS_RESOURCE and "thread" not in error.str():
+            raise
+        raise Exhausted(f"This machine has no room for a Kafka client: {error.str()}.", hint=LIMITS) from exc
 
 
 def _unusable(error: KafkaError, ca_location: str | None) -> Misconfigured:

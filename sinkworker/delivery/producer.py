@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sinkworker.delivery.window import InFlight
 from sinkworker.outgoing import REFUSED_CONNECTIONS, Outgoing, Refusal, batch_limits, produce
-from sinkworker.topics import CRITICAL_ONLY, DEFAULT_MAX_MESSAGE_BYTES
+from sinkworker.topics import CRITICAL_ONLY, DEFAULT_MAX_MESSAGE_BYTES, room_for_threads
 
 _LOG = logging.getLogger("sinkworker.librdkafka")
 
@@ -28,7 +28,7 @@ class LaneProducer:
     """
 
     def __init__(self, options: Mapping[str, Any], max_message_bytes: Collection[int]) -> None:
-        """`max_message_bytes`: of the topics it is for; none where the first is yet to be met."""
+        """`max_message_bytes`: of the topics it is for; none where the first is yet to be met. Raises Exhausted."""
         self._smallest = min(max_message_bytes, default=DEFAULT_MAX_MESSAGE_BYTES)
         self._largest = max(max_message_bytes, default=DEFAULT_MAX_MESSAGE_BYTES)
         self.refusal: Refusal | None = None
@@ -36,17 +36,16 @@ class LaneProducer:
         """The last connection error, None again after a confirmation: what it is waiting for."""
         self.confirmations = 0
         self._primed: set[tuple[str, int]] = set()
-        self._producer = Producer(
-            {
-                **options,
-                # What librdkafka refuses in the middle of a sequence must not be overtaken: fatal instead of a gap.
-                "enable.gapless.guarantee": True,
-                **batch_limits(self._smallest, self._largest),
-                "error_cb": self._on_error,
-                "log_level": CRITICAL_ONLY,
-            },
-            logger=_LOG,
-        )
+        client = {
+            **options,
+            # What librdkafka refuses in the middle of a sequence must not be overtaken: fatal instead of a gap.
+            "enable.gapless.guarantee": True,
+            **batch_limits(self._smallest, self._largest),
+            "error_cb": self._on_error,
+            "log_level": CRITICAL_ONLY,
+        }
+        with room_for_threads():
+            self._producer = Producer(client, logger=_LOG)
 
     def suits(self, max_message_bytes: int) -> bool:
         """Whether it is also for a topic that takes so much."""

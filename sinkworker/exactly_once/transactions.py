@@ -25,7 +25,7 @@ from sinkworker.errors import KafkaUnavailable, Misconfigured, Transient
 from sinkworker.exactly_once.marks import Mark
 from sinkworker.model import LaneNumber
 from sinkworker.outgoing import REFUSED_CONNECTIONS, Outgoing, Refusal, batch_limits, produce
-from sinkworker.topics import CRITICAL_ONLY, DEFAULT_MAX_MESSAGE_BYTES, Brokers, client_options
+from sinkworker.topics import CRITICAL_ONLY, DEFAULT_MAX_MESSAGE_BYTES, Brokers, client_options, room_for_threads
 
 _LOG = logging.getLogger("sinkworker.librdkafka")
 
@@ -96,7 +96,7 @@ class LaneTransactions:
         options: Mapping[str, Any],
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
     ) -> None:
-        """`max_message_bytes`: of the topic that the records go to, where it is one."""
+        """`max_message_bytes`: of the topic that the records go to, where it is one. Raises Exhausted."""
         self.refusal: Refusal | None = None
         self.trouble: KafkaError | None = None
         """The last connection error, None again after a confirmation."""
@@ -120,20 +120,18 @@ class LaneTransactions:
         self._sending: _Call | None = None
         self._serial = 0
         """Of the transaction: reports of an aborted one come late."""
-        self._producer = Producer(
-            {
-                **options,
-                **batch_limits(max_message_bytes, max_message_bytes),
-                "transactional.id": name,
-                "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
-                # A record may wait no longer than its transaction; then that is aborted, and the lane goes on from its
-                # mark.
-                "message.timeout.ms": TRANSACTION_TIMEOUT_MS,
-                "error_cb": self._on_error,
-                "log_level": CRITICAL_ONLY,
-            },
-            logger=_LOG,
-        )
+        client = {
+            **options,
+            **batch_limits(max_message_bytes, max_message_bytes),
+            "transactional.id": name,
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+            # A record may wait no longer than its transaction: that is aborted, and the lane goes on from its mark.
+            "message.timeout.ms": TRANSACTION_TIMEOUT_MS,
+            "error_cb": self._on_error,
+            "log_level": CRITICAL_ONLY,
+        }
+        with room_for_threads():
+            self._producer = Producer(client, logger=_LOG)
         self._group: Any = None
 
     def open(self, timeout_s: float) -> None:

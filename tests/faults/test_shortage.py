@@ -6,6 +6,8 @@ import base64
 import contextlib
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -67,3 +69,28 @@ def test_a_short_scheduler_runs_what_it_runs_and_tries_the_rest_again(system: Sy
     verdict = flow.delivered()
     assert verdict.holds, verdict
     flow.stop()
+
+
+MAKE_CLIENTS = """
+import resource
+from pathlib import Path
+from sinkworker.connectors.settings import SinkSettings
+from sinkworker.delivery.producer import LaneProducer
+from sinkworker.errors import Exhausted
+from sinkworker.exactly_once.transactions import LaneTransactions
+from sinkworker.topics import Brokers
+
+options = SinkSettings(topic="t").producer_options("loans", "127.0.0.1:1")
+has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (has + (5 << 20),) * 2)  # a thread takes eight
+for make, arguments in (Brokers, [options]), (LaneProducer, [options, []]), (LaneTransactions, ["l", 0, "t", options]):
+    try:
+        make(*arguments)
+    except Exhausted as exc:
+        print(exc.code)
+"""
+
+
+def test_a_kafka_client_that_a_machine_has_no_room_for_is_no_fault_of_settings() -> None:
+    ran = subprocess.run([sys.executable, "-c", MAKE_CLIENTS], capture_output=True, text=True, check=False)
+    assert ran.stdout.split() == ["machine-exhausted"] * 3, ran.stderr

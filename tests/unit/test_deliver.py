@@ -500,7 +500,9 @@ def test_a_bug_stops_the_connector_with_its_name_and_leaves_nothing_held_or_in_f
     assert world.held == 0
 
 
-@pytest.mark.parametrize("shortage", [OSError(errno.EMFILE, "no more files"), RuntimeError("can't start new thread")])
+@pytest.mark.parametrize(
+    "shortage", [OSError(errno.EMFILE, "no more files"), RuntimeError("can't start new thread"), MemoryError()]
+)
 def test_a_machine_that_has_no_more_of_something_is_waited_for(shortage: Exception) -> None:
     world = World(lane0=["a"])
 
