@@ -79,7 +79,7 @@ class Full(Transient):
 
 
 class Exhausted(Transient):
-    """This machine has no more descriptors, threads or processes for us."""
+    """This machine has no more descriptors, threads or memory for us."""
 
     code = "machine-exhausted"
 

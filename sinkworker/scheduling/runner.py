@@ -127,8 +127,6 @@ class Runner(threading.Thread):
         except Transient:
             raise
         except Exception as exc:
-            if (shortage := exhausted(exc)) is not None:
-                raise shortage from exc
             self._fail_for(tenure, exc)
             return True
         tenure.take_over()
@@ -141,9 +139,6 @@ class Runner(threading.Thread):
             tenure.abandon()
             raise
         except Exception as exc:
-            if (shortage := exhausted(exc)) is not None:
-                tenure.abandon()
-                raise shortage from exc
             self._fail_for(tenure, exc)
             return True
         tenure.end()
@@ -156,6 +151,10 @@ class Runner(threading.Thread):
         return True
 
     def _fail_for(self, tenure: ActiveTenure, exc: Exception) -> None:
+        """Raises Exhausted instead where it is only this machine that lacks something."""
+        if (shortage := exhausted(exc)) is not None:
+            tenure.abandon()
+            raise shortage from exc
         code = exc.code if isinstance(exc, SinkworkerError) else "internal"
         self._means.tally.count(self._id, FAULTS)
         if not isinstance(exc, Condemned):
