@@ -156,28 +156,37 @@ class Lease:
         self._redis = client
         self._lasts_ms = int(lasts_s * 1000)
         self._lock = client.lock(f"sink:{{{connector_id}}}:scheduler", timeout=lasts_s, thread_local=False)
+        self._turn = threading.Lock()
+        """One thread uses the lock, another keeps it: what is released must not be taken again."""
+
+    @property
+    def held(self) -> bool:
+        return self._lock.local.token is not None
 
     def acquire(self) -> bool:
-        with translated():
-            if self._renewed() or self._lock.acquire(blocking=False):
-                return True
-            # One that lasts longer than any is of a clock that has been put back since, and its holder may be dead.
-            if self._redis.pttl(self._lock.name) > self._lasts_ms:
-                self._redis.pexpire(self._lock.name, self._lasts_ms)
-            return False
+        with self._turn, translated():
+            return self._acquired()
 
-    def renew(self) -> None:
-        with translated():
-            self._renewed()
+    def keep(self) -> None:
+        with self._turn, translated():
+            if self.held:
+                self._acquired()
 
     def release(self) -> None:
-        with contextlib.suppress(redis.RedisError):
-            if self._lock.local.token is not None:
+        with self._turn, contextlib.suppress(redis.RedisError):
+            if self.held:
                 self._lock.release()
 
+    def _acquired(self) -> bool:
+        if (self.held and self._renewed()) or self._lock.acquire(blocking=False):
+            return True
+        self._lock.local.token = None  # another one has it
+        # One that lasts longer than any is of a clock that has been put back since, and its holder may be dead.
+        if self._redis.pttl(self._lock.name) > self._lasts_ms:
+            self._redis.pexpire(self._lock.name, self._lasts_ms)
+        return False
+
     def _renewed(self) -> bool:
-        if self._lock.local.token is None:
-            return False
         try:
             return bool(self._lock.reacquire())
         except LockError:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from sinkworker import logs
@@ -32,11 +33,15 @@ STEADY_S = 5.0
 class Lease(Protocol):
     """The right to be the one scheduler of a connector. Politeness: safety rests on the epoch (P7)."""
 
+    @property
+    def held(self) -> bool:
+        """Whether it was when it was last acquired or kept: it may have run out since."""
+
     def acquire(self) -> bool:
         """Take it, or keep it; whether it is held now. Raises Unavailable."""
 
-    def renew(self) -> None:
-        """Keep it for another while if it is held. Raises Unavailable."""
+    def keep(self) -> None:
+        """Acquire it where it was held, also if it has run out and nobody has it. Raises Unavailable."""
 
     def release(self) -> None:
         """Let another scheduler have it at once. Never raises: it runs out by itself."""
@@ -46,8 +51,15 @@ class Runner(threading.Thread):
     """Runs one activation of a connector until it is stopped, fails, or this scheduler stops."""
 
     def __init__(
-        self, means: Means, lease: Lease, connector_id: str, activation: Revision | None, role: logs.Role
+        self,
+        means: Means,
+        lease: Lease,
+        may_take_over: Callable[[], bool],
+        connector_id: str,
+        activation: Revision | None,
+        role: logs.Role,
     ) -> None:
+        """`may_take_over`: whether a lease may be taken that another scheduler had, or may want back."""
         super().__init__(name=f"connector-{connector_id}", daemon=True)
         self.activation = activation
         self.bell = SocketBell()
@@ -56,6 +68,7 @@ class Runner(threading.Thread):
         """It ended for a reason that only a person can remove."""
         self._means = means
         self._lease = lease
+        self._may_take_over = may_take_over
         self._id = connector_id
         self._told_to_stop = threading.Event()
         self._stood_by = False
@@ -70,7 +83,7 @@ class Runner(threading.Thread):
 
     def keep_lease(self) -> None:
         """Called now and then by whoever started the runner. Raises Unavailable."""
-        self._lease.renew()
+        self._lease.keep()
 
     def run(self) -> None:
         pause_s = FIRST_PAUSE_S
@@ -100,6 +113,8 @@ class Runner(threading.Thread):
 
         Raises what ended the tenure, or kept it from beginning, and may pass.
         """
+        if not self._lease.held and not self._may_take_over():
+            return False
         if not self._lease.acquire():
             self._stand_by()
             return False

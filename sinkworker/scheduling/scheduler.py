@@ -23,6 +23,7 @@ from sinkworker.ledger.homes import Homes, Homing
 from sinkworker.ledger.redis_ledger import RedisLedger
 from sinkworker.metrics.recorder import Recorder
 from sinkworker.model import Revision
+from sinkworker.scheduling.calm import Calm
 from sinkworker.scheduling.lanes import Limits
 from sinkworker.scheduling.means import Means
 from sinkworker.scheduling.runner import Runner
@@ -62,6 +63,7 @@ class Scheduler:
         self._runners: dict[str, Runner] = {}
         self._given_up: dict[str, Revision | None] = {}
         """Activations that failed before or under this scheduler's eyes: only a new start runs them again here."""
+        self._calm = Calm()
         self._look = threading.Event()
         self._looked = False
         self._role = logs.Role()
@@ -100,11 +102,14 @@ class Scheduler:
             runner.bell.set()
 
     def _supervise(self) -> None:
+        self._calm.asks()
         try:
             connectors = self._registry.all()
         except SinkworkerError as exc:
+            self._calm.failed()
             self._troubles.say(exc, "Connectors are looked at again when it is back.")
             return
+        self._calm.answered()
         self._troubles.over("KurrentDB answers again")
         self._keep_leases()
         self._attend_to_all(connectors)
@@ -112,7 +117,9 @@ class Scheduler:
         self._looked = True
 
     def _keep_leases(self) -> None:
-        """A lost lease needs no care: the epoch fences (P7)."""
+        """Those of a scheduler that does not reach the database go to one that does. A lost lease needs no care: the
+        epoch fences (P7).
+        """
         try:
             for runner in self._runners.values():
                 runner.keep_lease()
@@ -197,7 +204,7 @@ class Scheduler:
             tally=self._recorder.tally,
         )
         lease = redis_client.Lease(self._redis, connector.id, LEASE_S)
-        return Runner(means, lease, connector.id, connector.activation, self._role)
+        return Runner(means, lease, self._calm, connector.id, connector.activation, self._role)
 
     def _partitions(self, settings: SinkSettings, connector_id: str) -> int:
         brokers = Brokers(settings.producer_options(connector_id, self._default_servers))

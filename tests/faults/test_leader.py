@@ -17,6 +17,7 @@ import pytest
 
 from sinkworker.connectors.lifecycle import State
 from sinkworker.local.part import free_port
+from sinkworker.scheduling.scheduler import LEASE_S
 from tests.chaos.witness import Arrivals
 from tests.faults.midflow import GOES_ON_WITHIN_S, arrives, lasts, repeats, watched
 from tests.kurrentdb_cluster import KurrentDBCluster
@@ -26,6 +27,7 @@ from tests.system import IN_FLIGHT, Flow, System
 pytestmark = pytest.mark.long
 
 ELECTION_S = 5.0
+OUTLASTS_LEASES_S = LEASE_S + 4
 MORE = 100
 """Records: so many that some come from whoever leads by then."""
 
@@ -127,16 +129,17 @@ def test_a_time_without_a_leader_is_waited_for(world: World, flow: Flow, tmp_pat
     try:
         eventually(lambda: answer(url)[0] == 200, within_s=30)
         with watched(flow) as arrivals:
+            before = flow.connector.epoch
             cluster.depose()
             status, said = answer(url)
             listed = connectors_list(url, tmp_path)
-            lasts(ELECTION_S)
-            leader = cluster.followers[0]
-            cluster.elect(leader)
+            lasts(OUTLASTS_LEASES_S)
+            cluster.elect(cluster.followers[0])
             goes_on(flow, arrivals)
         assert (status, listed.returncode) == (503, 3)
         for sentence in (said, listed.stderr):
             assert "no node of the cluster leads" in sentence
+        assert flow.connector.epoch == before  # whoever ran it goes on, though its lease has run out
         assert repeats(arrivals) == 0
         eventually(lambda: answer(url)[0] == 200, within_s=GOES_ON_WITHIN_S)
         assert another.alive

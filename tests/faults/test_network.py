@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from sinkworker.connectors.lifecycle import State
 from tests.apache_kafka import running
 from tests.faults.midflow import GOES_ON_WITHIN_S, arrives, lasts, repeats, watched
 from tests.integration.kurrentdb.standin import StandIn
@@ -117,6 +118,28 @@ def test_a_server_that_one_role_alone_cannot_reach(world: World, flow: Flow, rol
             arrives(flow, arrivals, GOES_ON_WITHIN_S)
     assert repeats(arrivals) <= 2 * IN_FLIGHT  # P3
     assert all(each.alive for each in world.system.roles.values())
+
+
+@pytest.mark.parametrize("fault", [Proxy.unreachable, Proxy.stalled])
+def test_a_scheduler_that_alone_does_not_reach_the_database_is_replaced(
+    world: World, flow: Flow, fault: Callable[[Proxy], contextlib.AbstractContextManager[None]]
+) -> None:
+    """By one that stands by, long before the fault is over."""
+    eventually(lambda: flow.connector.state is State.RUNNING)
+    second = world.system.another("scheduler", ["sinkworker", "scheduler"])
+    second.start()
+    try:
+        eventually(lambda: second.said("standing by"), within_s=30)
+        with watched(flow) as arrivals:
+            before = flow.connector.epoch
+            with fault(world.network.between("scheduler", "database")):
+                lasts(1)
+                arrives(flow, arrivals, GOES_ON_WITHIN_S)
+                assert flow.connector.epoch > before
+            arrives(flow, arrivals, GOES_ON_WITHIN_S)
+        assert repeats(arrivals) <= IN_FLIGHT  # P3
+    finally:
+        assert second.stop() == 0
 
 
 @pytest.mark.parametrize("server", SERVERS)

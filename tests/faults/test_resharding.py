@@ -85,7 +85,7 @@ def test_every_call_works_or_is_to_be_made_again(
             lambda: ledger.next(claim, 0, 1),
             lambda: ledger.complain(claim, "{}"),
             lambda: ledger.takeover(tenure(), cursor(0), {}),
-            lease.renew,
+            lease.keep,
             lambda: Lease(client, moved, 60.0).acquire(),
             lambda: recorded(client, moved),
         ):

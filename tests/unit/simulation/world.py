@@ -227,10 +227,12 @@ class ToldToStop(Bell):
 class NoLease:
     """Every scheduler believes that it is its turn: safety rests on the epoch (P7)."""
 
+    held = True
+
     def acquire(self) -> bool:
         return True
 
-    def renew(self) -> None:
+    def keep(self) -> None:
         pass
 
     def release(self) -> None:
@@ -260,7 +262,7 @@ class Scheduler:
                     self.serve(actor, means, connector)
 
     def serve(self, actor: Actor, means: Means, connector: Connector) -> None:
-        runner = Runner(means, NoLease(), ID, connector.activation, Role())
+        runner = Runner(means, NoLease(), lambda: True, ID, connector.activation, Role())
         runner.bell = Bell(actor)  # type: ignore[assignment]
         runner._told_to_stop = ToldToStop(actor, lambda: self.is_over(connector))  # type: ignore[assignment]
         runner.run()
