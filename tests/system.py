@@ -253,10 +253,13 @@ class System:
     def topic(self, partitions: int = PARTITIONS, config: dict[str, str] | None = None) -> str:
         """A new topic. Somebody's cluster is rid of it when the system ends."""
         name = f"loans-{uuid.uuid4().hex[:8]}"
+        self.create_topic(name, partitions, config)
+        return name
+
+    def create_topic(self, name: str, partitions: int = PARTITIONS, config: dict[str, str] | None = None) -> None:
         for created in self.admin.create_topics([NewTopic(name, partitions, config=config or {})]).values():
             created.result(10)
         self._topics.append(name)
-        return name
 
     def flow(self, **settings: str) -> Flow:
         """A connector over streams of its own, running to a topic of its own."""

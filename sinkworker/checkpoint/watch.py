@@ -19,7 +19,7 @@ from sinkworker.metrics.tally import Tally
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 1.0
-"""How long a connector in trouble is left alone before the next attempt."""
+"""How long checkpoints of a connector in trouble are left alone before the next attempt."""
 
 
 class Watch:
@@ -58,28 +58,42 @@ class Watch:
             and self.connector.active_settings_id == connector.active_settings_id
         )
 
-    def tick(self, now_s: float, *, reap: bool = False, last: bool = False) -> bool:
-        """Revive lanes if `reap`; write the checkpoint if it is due, or any that is ahead if this is the last time.
+    # Neither raises: trouble is said once, and the next call tries again. False when a server did not answer that other
+    # connectors need as well.
 
-        Never raises: trouble is said once, and the next ticks try again. False when a server did not answer that other
-        connectors need as well.
-        """
+    def reap(self) -> bool:
+        """Revive lanes that no worker holds. Needs nothing of the database, which may be away."""
+        try:
+            if self._watermark() is not None:
+                self._revive()
+        except SinkworkerError as exc:
+            return self._say(exc)
+        return True
+
+    def commit(self, now_s: float, *, last: bool = False) -> bool:
+        """Write the checkpoint if it is due, or any that is ahead if this is the last time."""
         if now_s < self._quiet_until_s and not last:
             return True
         try:
-            watermark = self._ledger.watermark()
-            if watermark is not None and self._vouches_for(watermark):
-                if reap:
-                    self._reap()
+            watermark = self._watermark()
+            if watermark is not None:
                 self._commit(watermark, now_s, last=last)
         except SinkworkerError as exc:
             self._quiet_until_s = now_s + PATIENCE_S
             self._checkpoint = None  # an append's outcome may be unknown: read again
-            level = logging.WARNING if isinstance(exc, Transient) else logging.ERROR
-            self._troubles.say(exc, "Checkpoints wait for it.", level=level)
-            return not isinstance(exc, Unavailable)
+            return self._say(exc)
         self._troubles.over("checkpoints go on")
         return True
+
+    def _say(self, exc: SinkworkerError) -> bool:
+        level = logging.WARNING if isinstance(exc, Transient) else logging.ERROR
+        self._troubles.say(exc, "Checkpoints wait for it.", level=level)
+        return not isinstance(exc, Unavailable)
+
+    def _watermark(self) -> Watermark | None:
+        """The ledger's, where the database vouches for it."""
+        watermark = self._ledger.watermark()
+        return watermark if watermark is not None and self._vouches_for(watermark) else None
 
     def _vouches_for(self, watermark: Watermark) -> bool:
         """Whether the database knows of the watermark's generation (R3) and of its epoch.
@@ -104,7 +118,7 @@ class Watch:
             for seen_s in self._dispatched.take(watermark.cursor):
                 self._tally.observe(self.connector.id, COMMIT_S, now_s - seen_s)
 
-    def _reap(self) -> None:
+    def _revive(self) -> None:
         reaped = self._ledger.reap()
         if reaped.expired:
             self._tally.count(self.connector.id, REAPED, len(reaped.expired))

@@ -7,7 +7,7 @@ other processes' writes; what was read before is kept, so a read costs what is n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,7 @@ from sinkworker.connectors.lifecycle import Change, Connector, EventType, Fact, 
 from sinkworker.connectors.settings import Discreet, SinkSettings, parse
 from sinkworker.connectors.vault import Protection, Vault
 from sinkworker.database import Database, StoredEvent, WrongRevision
-from sinkworker.errors import OtherRelease, Stale
+from sinkworker.errors import Misconfigured, OtherRelease, Stale
 from sinkworker.model import Cursor, Epoch, Generation, LaneNumber, Layout, Position, Revision
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Registry:
         # Snapshots, replaced whole: a reader that loses a race reads a little more the next time, nothing worse.
         self._known: dict[str, _Known] = {}
         self._index: tuple[_Entry, ...] = ()
-        self._said: set[str] = set()
+        self._said: set[tuple[str, str]] = set()
 
     # reading
 
@@ -86,20 +86,22 @@ class Registry:
 
         Says once of each that cannot be read, why.
         """
-        found: list[Connector] = []
+        return list(self.each(only))
+
+    def each(self, only: Collection[str] = ()) -> Iterator[Connector]:
+        """The same, one after the other as they are read."""
         for entry in self._entries():
             if not entry.connector_id or (only and entry.connector_id not in only):
                 continue
             try:
                 connector = self.get(entry.connector_id)
-            except (Unreadable, OtherRelease) as exc:
-                if str(exc) not in self._said:
-                    self._said.add(str(exc))
+            except (Unreadable, OtherRelease, Misconfigured) as exc:  # the last where its stream is tombstoned
+                if (entry.connector_id, str(exc)) not in self._said:
+                    self._said.add((entry.connector_id, str(exc)))
                     log.error("%s The others go on.", exc, extra={"connector": entry.connector_id})
                 continue
             if connector is not None:
-                found.append(connector)
-        return found
+                yield connector
 
     def position(self, connector_id: str) -> Position | None:
         """The log position of the connector's last checkpoint, None where it has none."""
@@ -191,14 +193,17 @@ class Registry:
 
     # what a scheduler says
 
-    def take_over(self, connector_id: str, instance: str) -> Connector:
+    def take_over(self, connector_id: str, instance: str, former: Epoch | None = None) -> Connector:
         """Begin a new epoch, the returned connector's: everything older is fenced from then on (R4).
 
-        Raises Stale when another scheduler took over at the same moment, or the connector is deleted.
+        Raises Stale when another scheduler took over at the same moment (since the epoch `former`, if given), or the
+        connector is deleted.
         """
         connector = self.get(connector_id)
         if connector is None or connector.deleted:
             raise Stale(f"Connector {connector_id} is gone.")
+        if former is not None and connector.epoch != former:
+            raise Stale(f"Another scheduler took connector {connector_id} over.")
         return self._report(connector_id, connector.epoch, EventType.TAKEN_OVER, instance=instance)
 
     def open_generation(

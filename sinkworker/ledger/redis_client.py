@@ -173,7 +173,7 @@ class Lease:
                 self._acquired()
 
     def release(self) -> None:
-        with self._turn, contextlib.suppress(redis.RedisError):
+        with self._turn, contextlib.suppress(SinkworkerError), translated():
             if self.held:
                 self._lock.release()
 

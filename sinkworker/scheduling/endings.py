@@ -89,13 +89,29 @@ def finish_stop(means: Means, connector_id: str) -> None:
     """
     check_release(means.ledger)
     before = means.registry.get(connector_id)
-    connector = means.registry.take_over(connector_id, means.instance)  # R4: only then may the old epoch be ended
-    if before is not None and before.generation is not None:
-        with contextlib.suppress(Stale):  # the ledger knows nothing of that epoch: there is nothing to end
-            closed = close(means.ledger, before.epoch, time.monotonic() + means.drain_timeout_s)
+    connector = means.registry.take_over(connector_id, means.instance)
+    if before is not None:
+        end_former(means, before, connector)
+    means.registry.report_stopped(connector_id, connector.epoch)
+
+
+def end_former(means: Means, before: Connector, connector: Connector) -> None:
+    """End the epoch that the ledger is still of, if any: nobody delivers any more from then on (R9).
+
+    `before`, `connector`: as it was until another epoch began, which alone may end older ones (R4), and as it is since.
+    The ledger may be of one before those: a scheduler can have begun one in the database and not come to the ledger.
+    How that one ends is not recorded, since nothing tells it from one that a restored database has lost (R8).
+
+    Raises as `ActiveTenure.end`, and OtherRelease where only a newer release can.
+    """
+    with contextlib.suppress(OlderFormat, Stale):  # of that there is nothing to end, or somebody else has
+        watermark = means.ledger.watermark()
+        if watermark is None or watermark.epoch >= connector.epoch:
+            return
+        closed = close(means.ledger, watermark.epoch, time.monotonic() + means.drain_timeout_s)
+        if watermark.epoch == before.epoch and before.generation is not None:
             settings = connector_settings.parse(connector.active_settings)
             settle(means, connector, connector.epoch, closed, settings)
-    means.registry.report_stopped(connector_id, connector.epoch)
 
 
 def farther(one: Mapping[LaneNumber, Cursor], other: Mapping[LaneNumber, Cursor]) -> Mapping[LaneNumber, Cursor]:

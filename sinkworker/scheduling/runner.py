@@ -12,7 +12,17 @@ from typing import Protocol
 from sinkworker import logs
 from sinkworker.bell import SocketBell
 from sinkworker.connectors.lifecycle import Connector, State
-from sinkworker.errors import OtherRelease, RedisUnavailable, Restored, SinkworkerError, Stale, Transient, exhausted
+from sinkworker.errors import (
+    Exhausted,
+    KafkaUnavailable,
+    OtherRelease,
+    RedisUnavailable,
+    Restored,
+    SinkworkerError,
+    Stale,
+    Transient,
+    exhausted,
+)
 from sinkworker.metrics.series import ERRORS, FAULTS
 from sinkworker.model import Revision
 from sinkworker.scheduling.endings import finish_stop
@@ -66,6 +76,8 @@ class Runner(threading.Thread):
         """Rings when the ledger has news for this connector."""
         self.failed = False
         """It ended for a reason that only a person can remove."""
+        self.seen_to_fail = False
+        """This activation failed before. What goes on since goes on elsewhere."""
         self._means = means
         self._lease = lease
         self._may_take_over = may_take_over
@@ -83,7 +95,8 @@ class Runner(threading.Thread):
 
     def keep_lease(self) -> None:
         """Called now and then by whoever started the runner. Raises Unavailable."""
-        self._lease.keep()
+        if self.is_alive():
+            self._lease.keep()
 
     def run(self) -> None:
         pause_s = FIRST_PAUSE_S
@@ -100,8 +113,8 @@ class Runner(threading.Thread):
                     self._say(exc)
                     steady = time.monotonic() - began > STEADY_S
                     pause_s = FIRST_PAUSE_S if steady else min(pause_s * 2, LONGEST_PAUSE_S)
-                    if isinstance(exc, OtherRelease):
-                        self._lease.release()  # a scheduler of that release may be standing by
+                    if isinstance(exc, OtherRelease | Exhausted | KafkaUnavailable):
+                        self._lease.release()  # a scheduler that can go on may be standing by
                 self._told_to_stop.wait(pause_s)
         finally:
             if not isinstance(ended_by, RedisUnavailable):  # else it runs out, and nobody waits for Redis once more
@@ -113,7 +126,9 @@ class Runner(threading.Thread):
 
         Raises what ended the tenure, or kept it from beginning, and may pass.
         """
-        if not self._lease.held and not self._may_take_over():
+        if self._lease.held:
+            self._means.registry.get(self._id)  # who does not reach the database does not keep it
+        elif not self._may_take_over():
             return False
         if not self._lease.acquire():
             self._stand_by()
@@ -122,7 +137,7 @@ class Runner(threading.Thread):
         if connector is None or connector.deleted:
             return True
         if connector.should_run:
-            self.failed = connector.state is State.STOPPED and self._stood_by
+            self.failed = connector.state is State.STOPPED and (self._stood_by or self.seen_to_fail)
             return self.failed or self._hold(connector)
         if connector.state is State.DEACTIVATING:
             finish_stop(self._means, self._id)
@@ -184,20 +199,19 @@ class Runner(threading.Thread):
         """Stop for a reason that a person has to see (P5): end in order as far as it goes, then say so."""
         self.failed = True
         log.error("the connector stops: %s", message, extra={"connector": self._id})
-        try:
-            if code == Restored.code:
-                tenure.break_off()
-            else:
-                tenure.end()
-        except SinkworkerError as exc:
-            log.warning("%s Its end could not be recorded.", exc, extra={"connector": self._id})
+        self._end(tenure, code)
         # A failure is said under an epoch. There is none before the takeover, and one that the database had given
         # before it was restored is unknown to it.
         epoch = tenure.epoch if tenure.began and code != Restored.code else None
         while True:
             try:
-                if epoch is None:
+                if not tenure.began:
+                    tenure.take_over()
+                    epoch = tenure.epoch
+                    self._end(tenure, code)
+                elif epoch is None:
                     epoch = self._means.registry.take_over(self._id, self._means.instance).epoch
+                assert epoch is not None
                 self._means.registry.report_failed(self._id, epoch, self.activation, code, message)
             except Stale:
                 return  # another epoch has begun: it will meet the same reason
@@ -207,6 +221,17 @@ class Runner(threading.Thread):
                     return
             else:
                 return
+
+    def _end(self, tenure: ActiveTenure, code: str) -> None:
+        try:
+            if code == Restored.code:
+                tenure.break_off()
+            else:
+                tenure.end()
+        except SinkworkerError as exc:
+            log.warning("%s Its end could not be recorded.", exc, extra={"connector": self._id})
+        except Exception:
+            log.exception("a bug keeps its end from being recorded", extra={"connector": self._id})
 
     def _say(self, exc: SinkworkerError) -> None:
         """Once for each kind of trouble, not once for each attempt."""
@@ -220,7 +245,12 @@ class Runner(threading.Thread):
             self._have_it_said(self._unsaid)
 
     def _have_it_said(self, exc: SinkworkerError) -> None:
-        """By the connector itself, once the database answers: it is not running, and nobody can see why."""
+        """By the connector itself, once the database answers: it is not running, and nobody can see why.
+
+        Not by one that stands by: what is wrong here is nothing to whoever runs it.
+        """
+        if self._stood_by and not self._lease.held:
+            return
         with contextlib.suppress(SinkworkerError):
             connector = self._means.registry.get(self._id)
             if connector is not None and not connector.deleted:

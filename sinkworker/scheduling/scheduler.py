@@ -62,7 +62,9 @@ class Scheduler:
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
         self._runners: dict[str, Runner] = {}
         self._given_up: dict[str, Revision | None] = {}
-        """Activations that failed before or under this scheduler's eyes: only a new start runs them again here."""
+        """Activations that failed before or under this scheduler's eyes: only a new start tries them again here. It
+        stands by where another scheduler has tried one with success.
+        """
         self._calm = Calm()
         self._look = threading.Event()
         self._looked = False
@@ -102,31 +104,44 @@ class Scheduler:
             runner.bell.set()
 
     def _supervise(self) -> None:
-        self._calm.asks()
         try:
-            connectors = self._registry.all()
+            connectors = self._read_all()
         except SinkworkerError as exc:
             self._calm.failed()
             self._troubles.say(exc, "Connectors are looked at again when it is back.")
             return
-        self._calm.answered()
         self._troubles.over("KurrentDB answers again")
         self._keep_leases()
         self._attend_to_all(connectors)
         self._leave_to_newer({connector.id for connector in connectors})
         self._looked = True
 
+    def _read_all(self) -> list[Connector]:
+        """Every connector. Reading many takes longer than a lease lasts."""
+        found, kept_at = [], time.monotonic()
+        self._calm.asks()
+        for connector in self._registry.each():
+            self._calm.answered()
+            found.append(connector)
+            if time.monotonic() - kept_at >= LOOK_S:
+                self._keep_leases()
+                kept_at = time.monotonic()
+            self._calm.asks()
+        self._calm.answered()
+        return found
+
     def _keep_leases(self) -> None:
         """Those of a scheduler that does not reach the database go to one that does. A lost lease needs no care: the
         epoch fences (P7).
         """
-        try:
-            for runner in self._runners.values():
+        for connector_id, runner in list(self._runners.items()):
+            try:
                 runner.keep_lease()
-        except SinkworkerError as exc:  # a silent Redis is waited for once, not for each connector
-            self._lease_troubles.say(exc, "Connectors wait for it.")
-        else:
-            self._lease_troubles.forget()
+            except SinkworkerError as exc:  # a silent Redis is waited for once, not for each connector
+                self._lease_troubles.say(exc, "Connectors wait for it.")
+                self._runners[connector_id] = self._runners.pop(connector_id)  # last, from now on
+                return
+        self._lease_troubles.forget()
 
     def _attend_to_all(self, connectors: Iterable[Connector]) -> None:
         """Where this machine has no room for one more connector, those that run go on."""
@@ -145,9 +160,10 @@ class Scheduler:
     def _attend(self, connector: Connector) -> None:
         runner = self._runners.get(connector.id)
         if runner is not None and not runner.is_alive():
+            del self._runners[connector.id]
             if runner.failed:
                 self._given_up[connector.id] = runner.activation
-            del self._runners[connector.id]
+                return  # it was perhaps read before it failed
             runner = None
         if runner is not None:
             if not connector.should_run or connector.activation != runner.activation:
@@ -162,10 +178,15 @@ class Scheduler:
             return False
         if not connector.should_run:
             return connector.state is State.DEACTIVATING
-        if connector.state is State.STOPPED and self._looked:
+        if connector.state is not State.STOPPED:
+            return True
+        if self._looked:
             # It failed under another scheduler. A scheduler that starts tries it once more (contract §1.8).
             self._given_up[connector.id] = connector.activation
-        return self._given_up.get(connector.id, Revision(-1)) != connector.activation
+        return not self._is_given_up(connector)
+
+    def _is_given_up(self, connector: Connector) -> bool:
+        return self._given_up.get(connector.id, Revision(-1)) == connector.activation
 
     def _leave_to_newer(self, readable: Collection[str]) -> None:
         """End in order what only a newer release understands by now: a scheduler of that release goes on."""
@@ -204,7 +225,9 @@ class Scheduler:
             tally=self._recorder.tally,
         )
         lease = redis_client.Lease(self._redis, connector.id, LEASE_S)
-        return Runner(means, lease, self._calm, connector.id, connector.activation, self._role)
+        runner = Runner(means, lease, self._calm, connector.id, connector.activation, self._role)
+        runner.seen_to_fail = self._is_given_up(connector)
+        return runner
 
     def _partitions(self, settings: SinkSettings, connector_id: str) -> int:
         brokers = Brokers(settings.producer_options(connector_id, self._default_servers))

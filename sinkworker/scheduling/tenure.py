@@ -38,7 +38,7 @@ from sinkworker.scheduling.means import Means
 from sinkworker.scheduling.renewal import Renewal
 from sinkworker.scheduling.routing import Router
 from sinkworker.source.events import Item, created_s
-from sinkworker.source.filters import OneStream, server_filter
+from sinkworker.source.filters import FilterRefused, OneStream, server_filter
 from sinkworker.source.subscription import LetGo, Subscription
 
 log = logging.getLogger(__name__)
@@ -102,8 +102,8 @@ class ActiveTenure:
 
     def take_over(self) -> None:
         """Begin the epoch. Raises Stale where the connector has changed since `prepare`, and what the registry does."""
-        before = self._connector
-        self._connector = self._means.registry.take_over(self._id, self._means.instance)  # R4
+        before = self._former = self._connector
+        self._connector = self._means.registry.take_over(self._id, self._means.instance, before.epoch)  # R4
         self.epoch = self._connector.epoch
         self.began = True
         self._means.tally.count(self._id, TAKEOVERS)
@@ -447,7 +447,7 @@ class ActiveTenure:
             self._subscribe()
             self._troubles.forget()
             log.info("reading again from position %d", self._lanes.read.commit, extra=self._fields())
-        except Unavailable:
+        except (Unavailable, FilterRefused):  # the filter was taken before
             self._bell.wait(RESUBSCRIBE_S)
         except Restored as exc:
             raise Stale("This does not look like the database that it was.") from exc
@@ -578,13 +578,16 @@ class ActiveTenure:
             self._means.ledger.close(self.epoch)
 
     def end(self) -> None:
-        """Stop in order (R9): mailboxes drained as far as time allows, claims released, checkpoint, lane progress.
+        """Stop in order (R9): mailboxes drained as far as time allows, claims released, checkpoint, lane progress. Of
+        an epoch that has not come to the ledger there is only the one before to end.
 
         Raises Stale when another epoch has begun, Unavailable when a server is away; nothing is lost then, a later
         epoch reads again what this one could not record.
         """
         self.abandon()
         if not self._taken:
+            if self.began:
+                endings.end_former(self._means, self._former, self._connector)
             return
         self._send(self._grouping.rest())
         deadline = time.monotonic() + self._means.drain_timeout_s

@@ -11,6 +11,13 @@ from typing import Any, TypeAlias
 
 from sinkworker.connectors import streams
 from sinkworker.connectors.settings import FilterSettings, FilterType, Scope
+from sinkworker.errors import Misconfigured
+
+
+class FilterRefused(Misconfigured):
+    """The database does not run the pattern."""
+
+    code = "filter-refused"
 
 
 @dataclass(frozen=True, slots=True)

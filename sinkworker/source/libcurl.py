@@ -150,6 +150,7 @@ class LibcurlSubscription:
                 raise KurrentDBUnavailable(
                     f"KurrentDB at {self._database.name} did not confirm the subscription in time."
                 )
+            self._bell.clear()  # what it rings for is looked at when reading begins
             self._work(left)
         if streams_pb2.ReadResp.FromString(messages[0]).WhichOneof("content") != "confirmation":
             raise Fatal(f"KurrentDB at {self._database.name} did not confirm the subscription.")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import enum
 import logging
 
-from sinkworker.bell import SocketBell
+from sinkworker.bell import SocketBell, pause
 from sinkworker.database import Database, ServerFault
-from sinkworker.errors import Misconfigured
 from sinkworker.model import Cursor
 from sinkworker.source.client import ClientSubscription
-from sinkworker.source.filters import WITHOUT_SYSTEM_EVENTS, Matching, ServerFilter
+from sinkworker.source.filters import WITHOUT_SYSTEM_EVENTS, FilterRefused, Matching, ServerFilter
 from sinkworker.source.subscription import Subscription
 
 log = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+PAUSE_S = 0.3
+"""So often, and with this pause, a server that fails at a subscription is asked before its filter is to blame."""
 
 
 class Reader(enum.Enum):
@@ -38,22 +41,32 @@ def subscribe(
 ) -> Subscription:
     """Subscribe to what `wanted` lets through after that cursor (exclusive). `reader` must be a usable one.
 
-    Raises what `Database` raises, and Misconfigured for a pattern that the database cannot run.
+    Raises what `Database` raises, and FilterRefused for a pattern that the database cannot run.
     """
-    try:
-        if reader is Reader.CLIENT:
-            return ClientSubscription(database, wanted, after, bell)
-        from sinkworker.source.libcurl import LibcurlSubscription
+    faults = 0
+    while True:
+        try:
+            return _subscription(database, reader, wanted, after, bell)
+        except ServerFault as exc:
+            if not isinstance(wanted, Matching) or wanted == WITHOUT_SYSTEM_EVENTS:
+                raise
+            faults += 1
+            if faults == ATTEMPTS:  # the server says no more of a pattern than that it failed, as it may at anything
+                raise FilterRefused(
+                    f"KurrentDB does not accept the filter {wanted.pattern!r}.",
+                    hint="It runs regular expressions in .NET's dialect; correct the filter's expression.",
+                ) from exc
+            pause(PAUSE_S)
 
-        return LibcurlSubscription(database, wanted, after, bell)
-    except ServerFault as exc:
-        if not isinstance(wanted, Matching) or wanted == WITHOUT_SYSTEM_EVENTS:
-            raise
-        raise Misconfigured(
-            f"KurrentDB does not accept the filter {wanted.pattern!r}.",
-            hint="It runs regular expressions in .NET's dialect; correct the filter's expression.",
-            code="filter-refused",
-        ) from exc
+
+def _subscription(
+    database: Database, reader: Reader, wanted: ServerFilter, after: Cursor, bell: SocketBell
+) -> Subscription:
+    if reader is Reader.CLIENT:
+        return ClientSubscription(database, wanted, after, bell)
+    from sinkworker.source.libcurl import LibcurlSubscription
+
+    return LibcurlSubscription(database, wanted, after, bell)
 
 
 def _libcurl_has_http2() -> bool:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from collections.abc import Iterator
 
 import pytest
 
+from sinkworker.connectors.lifecycle import State
 from sinkworker.scheduling.scheduler import LEASE_S
 from tests.faults.midflow import GOES_ON_WITHIN_S, arrives, lasts, repeats, watched
 from tests.processes import eventually
 from tests.system import IN_FLIGHT, Flow, Role, System
 
 FIGHTS = 10
+SEEN_S = 3.0
+"""By then each scheduler has looked at every connector."""
+
 pytestmark = pytest.mark.long
 
 
@@ -66,6 +71,31 @@ def test_a_rolling_restart_of_all_of_them_repeats_nothing(pairs: dict[str, Role]
             eventually(role.ready, within_s=30)
             arrives(flow, arrivals, GOES_ON_WITHIN_S)
     assert repeats(arrivals) == 0  # P3
+
+
+def test_a_connector_that_failed_and_runs_again_is_stood_by_for(system: System, pairs: dict[str, Role]) -> None:
+    """By the scheduler that saw it fail, too, where another one has tried it again with success."""
+    flow = Flow(system, f"loans-{uuid.uuid4().hex[:8]}")
+    flow.create()
+    flow.start()
+    flow.append(20)
+    eventually(lambda: flow.connector.error is not None and flow.connector.error.code == "topic-missing")
+    eventually(lambda: flow.connector.state is State.STOPPED)
+    lasts(SEEN_S)  # by both
+    system.create_topic(flow.topic)
+    first = pairs["scheduler"]
+    assert first.stop() == 0
+    first.start()  # which tries it once more
+    eventually(lambda: flow.connector.state is State.RUNNING, within_s=30)
+    lasts(SEEN_S)
+    first.kill()
+    try:
+        flow.append(20)
+        assert flow.delivered(within_s=LEASE_S + GOES_ON_WITHIN_S).holds
+    finally:
+        first.start()
+        eventually(first.ready, within_s=30)
+    flow.stop()
 
 
 def test_two_schedulers_that_take_the_connector_from_each_other(

@@ -53,6 +53,15 @@ def test_a_damaged_event_of_ours_costs_that_connector_only_and_is_named(
     assert f"$sinkworker/{connector}" in answer.json()["message"]
 
 
+def test_a_stream_of_ours_that_is_tombstoned_costs_that_connector_only(
+    api: httpx.Client, database: KurrentDBClient, connector: str
+) -> None:
+    sound = f"{connector}-sound"
+    assert api.post(f"/connectors/{sound}", json={"settings": SETTINGS}).status_code == 200
+    database.tombstone_stream(f"$sinkworker/{connector}", current_version=StreamState.ANY)
+    assert listed(api, sound)["state"] == "CONNECTOR_STATE_STOPPED"
+
+
 @pytest.mark.parametrize("type", ["$sinkworker-renamed", "$sinkworker-of-tomorrow"])
 def test_an_event_of_a_newer_release_costs_that_connector_only_and_says_so(
     api: httpx.Client, database: KurrentDBClient, connector: str, type: str

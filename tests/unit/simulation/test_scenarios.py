@@ -184,7 +184,7 @@ def test_nothing_is_committed_behind_what_a_stop_has_recorded() -> None:
 
 def wake_after_a_stop(rules: Rules) -> None:
     """A worker sleeps in a transaction while the connector is stopped, and wakes; then Kafka forgets its lanes."""
-    world = World(0, Faults(exactly_once=True, hasty=True), rules, lease_ms=60_000)
+    world = World(3, Faults(exactly_once=True, hasty=True), rules, lease_ms=60_000)
     with world.at_work():
         last = fall_asleep_in_a_transaction(world)
         world._person.stop(ID)
@@ -205,7 +205,7 @@ def test_a_stop_soon_after_a_crash_knows_what_the_last_epoch_committed() -> None
 
 def commit_behind_a_takeover(rules: Rules) -> None:
     """A worker commits when the next epoch has read the marks; that one stops before it dispatches anything."""
-    world = World(0, Faults(exactly_once=True, hasty=True), rules, lease_ms=60_000)
+    world = World(3, Faults(exactly_once=True, hasty=True), rules, lease_ms=60_000)
     with world.at_work():
         last = fall_asleep_in_a_transaction(world)
         first = world.ledger.state.tenure
@@ -248,7 +248,7 @@ def in_transaction(worker: Worker) -> bool:
 class NeverWrites(Watch):
     """A coordinator that is too slow."""
 
-    def tick(self, now_s: float, *, reap: bool = False, last: bool = False) -> bool:
+    def commit(self, now_s: float, *, last: bool = False) -> bool:
         return True
 
 

@@ -372,7 +372,8 @@ class Coordinator:
                     watch.connector = connector
             for _ in range(world.rng.randint(1, 4)):
                 if watch is not None:
-                    watch.tick(world.now_s, reap=True)
+                    watch.reap()
+                    watch.commit(world.now_s)
                 actor.pause()
 
 
