@@ -46,7 +46,41 @@ _RECORD_AT_FAULT = frozenset(
 )
 """Those of them that another record would not get: the others are about the topic or the user."""
 
-REFUSED_CONNECTIONS = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
+_REFUSED_CONNECTIONS = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
+
+REFUSALS = 2
+"""So many refused connections one after the other are no chance: brokers that end in the middle of the handshake have
+it fail as well, and the next attempt finds nobody."""
+
+
+def refuses(error: KafkaError) -> bool:
+    """Whether a broker has refused the connection, and did not just break off while it was made."""
+    return error.code() in _REFUSED_CONNECTIONS and "transport failure" not in error.str()
+
+
+class Link:
+    """What a client's connections have met since Kafka last confirmed something."""
+
+    def __init__(self) -> None:
+        self.trouble: KafkaError | None = None
+        """The last error, or the refusal that shuts it out: what it is waiting for."""
+        self._refusals = 0
+
+    def fails(self, error: KafkaError) -> None:
+        """The client library reports an error."""
+        self._refusals += refuses(error)
+        if refuses(error) or not self.shut_out:
+            self.trouble = error
+
+    def heard(self) -> None:
+        """Kafka has confirmed something."""
+        self.trouble = None
+        self._refusals = 0
+
+    @property
+    def shut_out(self) -> bool:
+        """The brokers refuse the connection itself: waiting does not help."""
+        return self._refusals >= REFUSALS
 
 
 class Origin(NamedTuple):

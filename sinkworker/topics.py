@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public name
     AdminClient,
     ConfigResource,
     NewTopic,
+    TopicDescription,
     TopicMetadata,
 )
 
 from sinkworker.bell import pause
-from sinkworker.errors import LIMITS, Exhausted, Invalid, KafkaUnavailable, Misconfigured
+from sinkworker.errors import LIMITS, Exhausted, Invalid, KafkaUnavailable, Misconfigured, exhausted
+from sinkworker.outgoing import REFUSALS, refuses
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's default of the topic setting `max.message.bytes`, for brokers that do not show it."""
@@ -33,9 +36,13 @@ REFUSED_PATIENCE_S = 1.0
 MISSING_PATIENCE_S = 2.0
 """How long a topic may be unknown before it is missing, or as long as an answer may take if that is less."""
 
+DESCRIPTORS = 8
+"""A client's at first: for each of a few brokers a socket and a pipe."""
+
 CRITICAL_ONLY = 2
 """librdkafka's own log lines below this syslog level repeat what its errors tell us."""
 
+_UNKNOWN = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
 _CLIENT_OPTIONS = ("bootstrap.servers", "security.protocol", "broker.address.family", "client.id")
 _LOG = logging.getLogger("sinkworker.librdkafka")
 
@@ -95,11 +102,10 @@ class Brokers:
         """
         self._forget()
         try:
-            (future,) = self._admin.describe_topics(TopicCollection([name]), request_timeout=self._timeout_s).values()
-            found = future.result(self._timeout_s + 1)
+            found = _described(self._admin, name, self._timeout_s)
         except KafkaException as exc:
             code = exc.args[0].code()
-            if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+            if code in _UNKNOWN:
                 raise _missing(name, self._servers) from exc
             if code == KafkaError._UNSUPPORTED_FEATURE:
                 return ""
@@ -160,29 +166,41 @@ def create_topic(name: str, partitions: int, servers: str) -> None:
 def _admin(options: Mapping[str, Any], faults: list[KafkaError]) -> AdminClient:
     """A client with a producer's options, which adds its errors to `faults`."""
     client: dict[str, Any] = {**client_options(options), "error_cb": faults.append, "log_level": CRITICAL_ONLY}
-    try:
-        with room_for_threads():
-            return AdminClient(client, logger=_LOG)
-    except KafkaException as exc:
-        raise _unusable(exc.args[0], options.get("ssl.ca.location")) from exc
+    with making_a_client(options):
+        return AdminClient(client, logger=_LOG)
 
 
 @contextlib.contextmanager
-def room_for_threads() -> Iterator[None]:
-    """Inside a client is made. Raises Exhausted where this machine has no room for its threads.
+def making_a_client(options: Mapping[str, Any]) -> Iterator[None]:
+    """Inside a client is made with these options.
 
-    The client library has an error code for that, but not in all of its places.
+    Raises Exhausted where this machine has no room for its threads or files, Misconfigured for the options.
     """
+    _check_descriptors()
     try:
         yield
     except KafkaException as exc:
         error: KafkaError = exc.args[0]
-        if error.code() != KafkaError._CRIT_SYS_RESOURCE and "thread" not in error.str():
-            raise
-        raise Exhausted(f"This machine has no room for a Kafka client: {error.str()}.", hint=LIMITS) from exc
+        # The client library has a code for threads, but does not use it in all places.
+        if error.code() == KafkaError._CRIT_SYS_RESOURCE or "thread" in error.str():
+            raise Exhausted(f"This machine has no room for a Kafka client: {error.str()}.", hint=LIMITS) from exc
+        raise _unusable(error, options.get("ssl.ca.location")) from exc
 
 
-def _unusable(error: KafkaError, ca_location: str | None) -> Misconfigured:
+def _check_descriptors() -> None:
+    """The client library goes on without the pipes that wake its threads: then it only says that no broker answers, and
+    may not even end.
+    """
+    with contextlib.ExitStack() as taken:
+        try:
+            for _ in range(DESCRIPTORS // 2):
+                for descriptor in os.pipe():
+                    taken.callback(os.close, descriptor)
+        except OSError as exc:
+            raise exhausted(exc) or exc from exc
+
+
+def _unusable(error: KafkaError, ca_location: str | None) -> Exhausted | Misconfigured:
     """Options that the client library cannot begin anything with, the file of certificates before all."""
     message = f"The Kafka client cannot be made: {error.str()}."
     hint = ""
@@ -191,6 +209,8 @@ def _unusable(error: KafkaError, ca_location: str | None) -> Misconfigured:
         try:
             Path(ca_location).open("rb").close()
         except OSError as exc:
+            if (shortage := exhausted(exc)) is not None:
+                return shortage
             fault = f"cannot be read here: {exc.strerror}"
         message = f"The file {ca_location} of `authentication:sslCaLocation` {fault}."
         hint = "Every machine with a scheduler or a worker needs it."
@@ -198,8 +218,8 @@ def _unusable(error: KafkaError, ca_location: str | None) -> Misconfigured:
 
 
 def _translated(error: KafkaError, faults: list[KafkaError], servers: str) -> KafkaUnavailable | Misconfigured:
-    refused = [fault for fault in faults if fault.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL)]
-    if refused:
+    refused = [fault for fault in faults if refuses(fault)]
+    if len(refused) >= REFUSALS:
         return Misconfigured(
             f"Kafka at {servers} refuses the connection: {refused[0].str()}.",
             hint="Check the connector's `authentication:` settings.",
@@ -229,9 +249,23 @@ def _listed(admin: AdminClient, faults: list[KafkaError], timeout_s: float) -> d
             return admin.list_topics(timeout=min(REFUSED_PATIENCE_S, timeout_s)).topics
         except KafkaException:
             admin.poll(0)
-            refused = any(fault.code() == KafkaError._ALL_BROKERS_DOWN for fault in faults)
-            if refused or time.monotonic() >= deadline:
+            refusals = sum(map(refuses, faults))
+            nobody = not refusals and any(fault.code() == KafkaError._ALL_BROKERS_DOWN for fault in faults)
+            if nobody or refusals >= REFUSALS or time.monotonic() >= deadline:
                 raise
+
+
+def _described(admin: AdminClient, name: str, timeout_s: float) -> TopicDescription:
+    """The topic as described; see `_found`. Raises KafkaException, TimeoutError."""
+    deadline = time.monotonic() + min(MISSING_PATIENCE_S, timeout_s)
+    while True:
+        (future,) = admin.describe_topics(TopicCollection([name]), request_timeout=timeout_s).values()
+        try:
+            return future.result(timeout_s + 1)  # type: ignore[no-any-return]
+        except KafkaException as exc:
+            if exc.args[0].code() not in _UNKNOWN or time.monotonic() > deadline:
+                raise
+        pause(0.2)
 
 
 def _check_access(admin: AdminClient, name: str, timeout_s: float) -> None:
@@ -256,7 +290,7 @@ def _check_found(name: str, found: TopicMetadata | None, servers: str) -> None:
         code = found.error.code()
         if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             raise _forbidden(name)
-        if code not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+        if code not in _UNKNOWN:
             raise KafkaUnavailable(f"Kafka at {servers} cannot describe the topic {name!r}: {found.error.str()}.")
         found = None
     if found is None or not found.partitions:

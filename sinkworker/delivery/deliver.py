@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from confluent_kafka import KafkaError
-
 from sinkworker.crashpoints import CrashPoint, reach
 from sinkworker.delivery.producer import LaneProducer
 from sinkworker.delivery.window import InFlight, Window
@@ -31,7 +29,7 @@ from sinkworker.errors import (
 )
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Ledger
 from sinkworker.model import Cursor, Epoch, LaneNumber, Layout, Place, Position, SettingsId
-from sinkworker.outgoing import Origin, Outgoing, Refusal, Unfit
+from sinkworker.outgoing import Link, Origin, Outgoing, Refusal, Unfit
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +54,8 @@ class Talk(Protocol):
     """What a producer tells of its brokers."""
 
     @property
-    def trouble(self) -> KafkaError | None:
-        """The last connection error, None again after a confirmation."""
-
-    @property
-    def shut_out(self) -> bool:
-        """The brokers refuse the connection itself."""
+    def link(self) -> Link:
+        """What its connections have met."""
 
 
 class Aside(Protocol):
@@ -504,9 +498,9 @@ class Delivery:
 
     def check_silence(self, producer: Talk) -> None:
         silent_s = self.silent_s
-        trouble = producer.trouble
+        trouble = producer.link.trouble
         cause = f" ({trouble.str()})" if trouble is not None else ""
-        if producer.shut_out and silent_s > self.bounds.lease_s / 3:
+        if producer.link.shut_out and silent_s > self.bounds.lease_s / 3:
             raise Misconfigured(
                 f"Kafka refuses the connection{cause}.",
                 hint="Check the connector's `authentication:` settings.",

@@ -35,6 +35,10 @@ LOOK_S = 2.0
 """After so long without a word Kafka is asked whether the topic is still there: in a transaction the client library
 waits for one that is gone, until the transaction is over."""
 
+LONGEST_S = 10.0
+"""How long a transaction is kept open while messages are made, which a transformation or a regular expression may take
+its time for: the brokers abort one after `TRANSACTION_TIMEOUT_MS`."""
+
 ABORT_S = 1.0
 """How long an abort may take before the producer is given up instead. The next one's opening aborts as well."""
 
@@ -86,11 +90,18 @@ class _Turn:
     """Something has been committed in this turn."""
     unusable: bool = False
     """Nothing more can be committed over the lane's producer."""
+    begun: float = 0.0
+    """When its last transaction was."""
 
     @property
     def reached(self) -> Cursor:
         assert self.lane.mark is not None
         return self.lane.mark.cursor
+
+    @property
+    def is_long(self) -> bool:
+        """Whether its last transaction was begun long ago."""
+        return time.monotonic() - self.begun > LONGEST_S
 
     def complete(self) -> None:
         """Whatever the lane's mark covers is delivered. A batch without records is there to have the mark committed."""
@@ -102,8 +113,9 @@ class _Turn:
 class ExactWork:
     """The work of a `Delivery` in transactions: what is committed is marked so by Kafka, acknowledged or not (X2).
 
-    A transaction takes all batches that the lane was handed. Where Kafka refuses a record in it, each record gets a
-    transaction of its own, so that the guilty one is found and everything before it is committed (R7, X3).
+    A transaction takes all batches that the lane was handed, unless to make their messages takes long. Where Kafka
+    refuses a record in it, each record gets a transaction of its own, so that the guilty one is found and everything
+    before it is committed (R7, X3).
     """
 
     def __init__(self, delivery: Delivery, outlet: TransactionalOutlet) -> None:
@@ -160,7 +172,8 @@ class ExactWork:
             except (Refused, Broken) as exc:
                 tries = 1 if turn.reached > before else tries + 1
                 trouble = exc if isinstance(exc, Broken) else _refusal(lane)
-                one_by_one = one_by_one or isinstance(exc, Refused)
+                # Nothing can be committed while the brokers' time runs out over records that the filter drops.
+                one_by_one = one_by_one or isinstance(exc, Refused) or (tries > 1 and turn.is_long)
                 if isinstance(exc, Broken) or not lane.abort(ABORT_S):
                     self._outlet.close_lane(held.granted)
                 if tries > NO_PROGRESS_TRIES:
@@ -185,7 +198,7 @@ class ExactWork:
                 for message in self._outlet.messages_after(flight.batch, turn.held.granted.layout, turn.reached):
                     self._hand_over(turn, flight, message)
                     last = message.origin
-                    if turn.one_by_one:
+                    if turn.one_by_one or (turn.lane.in_transaction and turn.is_long):
                         self._commit(turn, self._outlet.cursor_of(flight.batch, last))
                     if turn.found:
                         return
@@ -245,8 +258,7 @@ class ExactWork:
     def _send(self, turn: _Turn, message: Outgoing) -> None:
         lane = turn.lane
         if not lane.in_transaction:
-            lane.begin()
-            self._heard(lane)
+            self._begin(turn)
         # R6: until one record is confirmed on a partition, no other of this producer may be on its way there.
         alone = turn.one_by_one or not lane.primed(message)
         while not lane.send(message):
@@ -256,13 +268,18 @@ class ExactWork:
         elif time.monotonic() - turn.held.contact > self._delivery.bounds.lease_s / 3:
             self._serve(turn)
 
+    def _begin(self, turn: _Turn) -> None:
+        turn.begun = time.monotonic()
+        turn.lane.begin()
+        self._heard(turn.lane)
+
     def _commit(self, turn: _Turn, cursor: Cursor) -> None:
         """Commit what was sent, and that the lane is delivered up to `cursor`."""
         lane = turn.lane
         self._flush(turn)
         self._outlet.check_topic(turn.held.granted)
         if not lane.in_transaction:
-            lane.begin()
+            self._begin(turn)
         self._heard(lane)
         begun = time.monotonic()
         while not lane.commit(Mark(max(cursor, turn.reached))):

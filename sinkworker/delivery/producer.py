@@ -12,8 +12,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sinkworker.delivery.window import InFlight
-from sinkworker.outgoing import REFUSED_CONNECTIONS, Outgoing, Refusal, batch_limits, produce
-from sinkworker.topics import CRITICAL_ONLY, DEFAULT_MAX_MESSAGE_BYTES, room_for_threads
+from sinkworker.outgoing import Link, Outgoing, Refusal, batch_limits, produce
+from sinkworker.topics import CRITICAL_ONLY, DEFAULT_MAX_MESSAGE_BYTES, making_a_client
 
 _LOG = logging.getLogger("sinkworker.librdkafka")
 
@@ -32,8 +32,7 @@ class LaneProducer:
         self._smallest = min(max_message_bytes, default=DEFAULT_MAX_MESSAGE_BYTES)
         self._largest = max(max_message_bytes, default=DEFAULT_MAX_MESSAGE_BYTES)
         self.refusal: Refusal | None = None
-        self.trouble: KafkaError | None = None
-        """The last connection error, None again after a confirmation: what it is waiting for."""
+        self.link = Link()
         self.confirmations = 0
         self._primed: set[tuple[str, int]] = set()
         client = {
@@ -41,10 +40,10 @@ class LaneProducer:
             # What librdkafka refuses in the middle of a sequence must not be overtaken: fatal instead of a gap.
             "enable.gapless.guarantee": True,
             **batch_limits(self._smallest, self._largest),
-            "error_cb": self._on_error,
+            "error_cb": self.link.fails,
             "log_level": CRITICAL_ONLY,
         }
-        with room_for_threads():
+        with making_a_client(options):
             self._producer = Producer(client, logger=_LOG)
 
     def suits(self, max_message_bytes: int) -> bool:
@@ -87,7 +86,7 @@ class LaneProducer:
             if not exc.args[0].fatal():
                 raise
             # The client library raises what is fatal, before it reports the record that it is about.
-            self.trouble = exc.args[0]
+            self.link.trouble = exc.args[0]
 
     def abandon(self) -> None:
         """Purge what was not confirmed and close: a purged producer's sequence has a gap (R5)."""
@@ -111,18 +110,9 @@ class LaneProducer:
         if error is None:
             flight.outstanding -= 1
             self.confirmations += 1
-            self.trouble = None
+            self.link.heard()
             self._primed.add((record.topic, record.partition))
             return
         flight.unconfirmed.append(record.place)
         if self.refusal is None:
             self.refusal = Refusal(flight.batch.lane, record, error)
-
-    def _on_error(self, error: KafkaError) -> None:
-        if self.trouble is None or self.trouble.code() not in REFUSED_CONNECTIONS:
-            self.trouble = error
-
-    @property
-    def shut_out(self) -> bool:
-        """The brokers refuse the connection itself: waiting does not help."""
-        return self.trouble is not None and self.trouble.code() in REFUSED_CONNECTIONS

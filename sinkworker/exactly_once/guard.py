@@ -88,8 +88,8 @@ def _known(lane: LaneNumber, mark: Mark | None) -> Mark:
 
 
 def _commit(lanes: Mapping[LaneNumber, LaneTransactions], marks: Mapping[LaneNumber, Mark]) -> None:
-    deadline = time.monotonic() + ANSWER_S
     for number, lane in lanes.items():
+        deadline = time.monotonic() + ANSWER_S  # each meets its group's coordinator for the first time
         lane.begin()
         while not lane.commit(marks[number]):
             if time.monotonic() > deadline:

@@ -24,8 +24,8 @@ from sinkworker.connectors.lifecycle import ProgressPlace
 from sinkworker.errors import KafkaUnavailable, Misconfigured, Transient
 from sinkworker.exactly_once.marks import Mark
 from sinkworker.model import LaneNumber
-from sinkworker.outgoing import REFUSED_CONNECTIONS, Outgoing, Refusal, batch_limits, produce
-from sinkworker.topics import CRITICAL_ONLY, DEFAULT_MAX_MESSAGE_BYTES, Brokers, client_options, room_for_threads
+from sinkworker.outgoing import Link, Outgoing, Refusal, batch_limits, produce
+from sinkworker.topics import CRITICAL_ONLY, DEFAULT_MAX_MESSAGE_BYTES, Brokers, client_options, making_a_client
 
 _LOG = logging.getLogger("sinkworker.librdkafka")
 
@@ -98,8 +98,7 @@ class LaneTransactions:
     ) -> None:
         """`max_message_bytes`: of the topic that the records go to, where it is one. Raises Exhausted."""
         self.refusal: Refusal | None = None
-        self.trouble: KafkaError | None = None
-        """The last connection error, None again after a confirmation."""
+        self.link = Link()
         self.confirmations = 0
         self.outstanding = 0
         """Records of this transaction that are sent and not confirmed."""
@@ -127,10 +126,10 @@ class LaneTransactions:
             "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
             # A record may wait no longer than its transaction: that is aborted, and the lane goes on from its mark.
             "message.timeout.ms": TRANSACTION_TIMEOUT_MS,
-            "error_cb": self._on_error,
+            "error_cb": self.link.fails,
             "log_level": CRITICAL_ONLY,
         }
-        with room_for_threads():
+        with making_a_client(options):
             self._producer = Producer(client, logger=_LOG)
         self._group: Any = None
 
@@ -151,7 +150,7 @@ class LaneTransactions:
         return _committed(reader, self._place, timeout_s)
 
     def _silent(self) -> KafkaUnavailable:
-        cause = f" ({self.trouble.str()})" if self.trouble is not None else ""
+        cause = f" ({self.link.trouble.str()})" if self.link.trouble is not None else ""
         return KafkaUnavailable(f"Kafka does not answer about transactions{cause}.")
 
     def cut_off(self) -> bool:
@@ -161,7 +160,7 @@ class LaneTransactions:
         """
         with contextlib.suppress(KafkaException):
             self._producer.poll(0)
-        return self.trouble is not None and not self.in_transaction
+        return self.link.trouble is not None and not self.in_transaction
 
     @property
     def untried(self) -> bool:
@@ -235,7 +234,7 @@ class LaneTransactions:
         if not self._step(lambda: self._producer.commit_transaction(SLICE_S), "commit a transaction"):
             return False
         self.in_transaction = False
-        self.trouble = None
+        self.link.heard()
         self.mark = mark
         return True
 
@@ -303,7 +302,7 @@ class LaneTransactions:
         if error is None:
             self.outstanding -= 1
             self.confirmations += 1
-            self.trouble = None
+            self.link.heard()
             self._primed.add((record.topic, record.partition))
         else:
             self._refused(record, error)
@@ -315,15 +314,6 @@ class LaneTransactions:
         elif self.refusal is None:
             self.refusal = Refusal(self.number, record, error)
 
-    def _on_error(self, error: KafkaError) -> None:
-        if self.trouble is None or self.trouble.code() not in REFUSED_CONNECTIONS:
-            self.trouble = error
-
-    @property
-    def shut_out(self) -> bool:
-        """The brokers refuse the connection itself: waiting does not help."""
-        return self.trouble is not None and self.trouble.code() in REFUSED_CONNECTIONS
-
 
 class _Call(threading.Thread):
     """A call in a thread of its own, which does not keep the process alive."""
@@ -332,12 +322,12 @@ class _Call(threading.Thread):
         super().__init__(name="transaction", daemon=True)
         self.begun = time.monotonic()
         self._call = call
-        self._error: KafkaException | None = None
+        self._error: Exception | None = None
 
     def run(self) -> None:
         try:
             self._call()
-        except KafkaException as exc:
+        except Exception as exc:
             self._error = exc
 
     def answer(self) -> None:
@@ -421,10 +411,9 @@ def _reading(group: str, options: Mapping[str, Any]) -> Iterator[Consumer]:
     There is a call of the administrator's for the same, but the client library ends the process where a connection
     breaks while it asks the coordinator (librdkafka#5397).
     """
-    reader = Consumer(
-        {**client_options(options), "group.id": group, "enable.auto.commit": False, "log_level": CRITICAL_ONLY},
-        logger=_LOG,
-    )
+    client = {**client_options(options), "group.id": group, "enable.auto.commit": False, "log_level": CRITICAL_ONLY}
+    with making_a_client(options):
+        reader = Consumer(client, logger=_LOG)
     try:
         yield reader
     finally:

@@ -90,11 +90,13 @@ class Presence(threading.Thread):
         self._home = home
         self._leaving = leaving
         self._closed = threading.Event()
+        self._beginning = threading.Lock()
 
     def begin(self) -> None:
         """May be called again, also when it is over: a process that has been told to stop may still open lanes."""
-        if self.ident is None and not self._closed.is_set():
-            self.start()
+        with self._beginning:
+            if self.ident is None and not self._closed.is_set():
+                self.start()
 
     def run(self) -> None:
         while not self._leaving():

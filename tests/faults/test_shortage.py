@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from sinkworker.connectors.lifecycle import State
 from sinkworker.errors import LIMITS
 from tests.processes import eventually
 from tests.system import System
+from tests.tls import Authority
 
 TRANSFORMED = {
     "transformer:enabled": "true",
@@ -93,6 +95,44 @@ for make, arguments in (Brokers, [options]), (LaneProducer, [options, []]), (Lan
 """
 
 
+WITHOUT_FILES = """
+import os, resource, sys
+from confluent_kafka import KafkaException
+from sinkworker.delivery.producer import LaneProducer
+from sinkworker.errors import SinkworkerError
+from sinkworker.exactly_once.transactions import LaneTransactions
+from sinkworker.topics import Brokers
+
+options = {"bootstrap.servers": "127.0.0.1:1", "enable.idempotence": True}
+options |= {"security.protocol": "ssl", "ssl.ca.location": sys.argv[1]}
+if sys.argv[2]:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    taken = []
+    try:
+        while True:
+            taken.append(os.dup(0))
+    except OSError:
+        pass
+for make, arguments in (Brokers, [options]), (LaneProducer, [options, []]), (LaneTransactions, ["l", 0, "t", options]):
+    try:
+        make(*arguments)
+    except SinkworkerError as exc:
+        print(exc.code)
+"""
+
+
+def codes(script: str, *arguments: str) -> list[str]:
+    ran = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.split()
+
+
 def test_a_kafka_client_that_a_machine_has_no_room_for_is_no_fault_of_settings() -> None:
-    ran = subprocess.run([sys.executable, "-c", MAKE_CLIENTS], capture_output=True, text=True, check=False)
-    assert ran.stdout.split() == ["machine-exhausted"] * 3, ran.stderr
+    assert codes(MAKE_CLIENTS) == ["machine-exhausted"] * 3
+
+
+def test_a_file_of_certificates_that_no_descriptor_is_left_for_is_no_fault_of_settings(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    assert codes(WITHOUT_FILES, str(authority.file), "") == []
+    assert codes(WITHOUT_FILES, str(authority.file), "short") == ["machine-exhausted"] * 3
+    assert codes(WITHOUT_FILES, str(tmp_path / "missing.pem"), "") == ["kafka-settings"] * 3

@@ -28,7 +28,7 @@ from sinkworker.errors import (
 from sinkworker.ledger.contract import Activation, Batch, Claim, Granted, Survey
 from sinkworker.ledger.memory import MemoryLedger
 from sinkworker.model import Cursor, Epoch, LaneNumber, Layout, Position, Revision
-from sinkworker.outgoing import Origin, Outgoing, Refusal, Unfit
+from sinkworker.outgoing import Link, Origin, Outgoing, Refusal, Unfit
 from tests.builders import cursor, tenure
 
 EPOCH = Epoch(1)
@@ -62,9 +62,8 @@ class Producer:
         self.waiting: list[tuple[InFlight, Outgoing]] = []
         self._primed: set[tuple[str, int]] = set()
         self.refusal: Refusal | None = None
-        self.trouble: KafkaError | None = None
+        self.link = Link()
         self.confirmations = 0
-        self.shut_out = False
 
     def primed(self, record: Outgoing) -> bool:
         return (record.topic, record.partition) in self._primed

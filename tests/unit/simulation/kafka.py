@@ -20,7 +20,7 @@ from sinkworker.keys import partition_of
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch
 from sinkworker.model import Cursor, Layout
-from sinkworker.outgoing import Origin, Outgoing, Refusal, Unfit
+from sinkworker.outgoing import Link, Origin, Outgoing, Refusal, Unfit
 
 DEAD = "-dead"
 """What the name of a dead-letter topic ends with."""
@@ -40,9 +40,8 @@ class Producer:
 
     def __init__(self, broker: Broker, topic: str, poll: Callable[[float], None]) -> None:
         self.refusal: Refusal | None = None
-        self.trouble: KafkaError | None = None
+        self.link = Link()
         self.confirmations = 0
-        self.shut_out = False
         self.closed = False
         self._broker = broker
         self._topic = topic

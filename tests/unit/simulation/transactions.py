@@ -16,7 +16,7 @@ from sinkworker.exactly_once.transactions import Broken
 from sinkworker.ledger import payload
 from sinkworker.ledger.contract import Batch, Granted
 from sinkworker.model import Cursor, Generation, LaneNumber, Layout, Position
-from sinkworker.outgoing import Origin, Outgoing, Refusal, Unfit
+from sinkworker.outgoing import Link, Origin, Outgoing, Refusal, Unfit
 from tests.unit.simulation.kafka import DEAD, Broker, Outlet, event_of
 
 RETENTION_S = 60.0
@@ -53,8 +53,7 @@ class Lane:
     ) -> None:
         self.number = number
         self.refusal: Refusal | None = None
-        self.trouble: KafkaError | None = None
-        self.shut_out = False
+        self.link = Link()
         self.confirmations = 0
         self.outstanding = 0
         self.mark: Mark | None = None
