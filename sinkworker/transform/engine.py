@@ -1,12 +1,14 @@
 """V8 in a process of its own: what a function exhausts or brings down is this process.
 
-Run as a script by `sandbox.py`, knowing nothing of ours. Over the socket it is given come frames (four bytes of length,
-then UTF-8): first the function's source, answered with `{}` or `{"error": …}`, then batches, answered by `driver.js`.
+Run as a script by `sandbox.py`, knowing nothing of ours. Over the socket it is given go frames (four bytes of length,
+then UTF-8): it says `{}` once V8 runs. Then it is given the function's source, answered with `{}` or `{"error": …}`,
+and batches, answered by `driver.js`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -19,8 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-EXHAUSTED, UNUSABLE = 3, 4
-"""Exit codes: the memory limit was reached; V8 cannot be loaded."""
+EXHAUSTED, UNUSABLE, SHORT = 3, 4, 5
+"""Exit codes: the memory limit was reached; V8 cannot be loaded; the machine has no room for it."""
 
 HEAP_BYTES = 256 * 1024 * 1024
 """Of JavaScript objects. V8 may find that out too late, or not at all: typed arrays are not among them."""
@@ -41,8 +43,10 @@ def main(descriptor: int, cpu_s: float) -> int:
         from py_mini_racer import JSEvalException, JSOOMException, MiniRacer
 
         racer = MiniRacer()
-    except (ImportError, OSError, RuntimeError):
-        return UNUSABLE
+    except MemoryError:
+        return SHORT
+    except (ImportError, OSError, RuntimeError) as exc:
+        return SHORT if _lacks_room(exc) else UNUSABLE
     racer.set_hard_memory_limit(HEAP_BYTES)
     driver = (Path(__file__).parent / "driver.js").read_text(encoding="utf-8")
     run = cast("Callable[[str], str]", racer.eval(driver))
@@ -58,8 +62,13 @@ def main(descriptor: int, cpu_s: float) -> int:
             return json.dumps({"error": described(str(exc))})
         return "{}"
 
+    def say(text: bytes) -> None:
+        channel.write(LENGTH.pack(len(text)) + text)
+        channel.flush()
+
     answer: Callable[[str], str] = load
     try:
+        say(b"{}")
         while length := channel.read(LENGTH.size):
             text = channel.read(*LENGTH.unpack(length)).decode()
             # The kernel ends a process that has used this much CPU since: no loop is so tight, and no builtin of V8 so
@@ -68,14 +77,18 @@ def main(descriptor: int, cpu_s: float) -> int:
             found = answer(text).encode()
             racer.eval("0")  # comes after what the function left to be done later, such as promises
             signal.setitimer(signal.ITIMER_PROF, 0)
-            channel.write(LENGTH.pack(len(found)) + found)
-            channel.flush()
+            say(found)
             answer = run
     except (JSOOMException, MemoryError):
         return EXHAUSTED
     except BrokenPipeError:
         pass
     return 0
+
+
+def _lacks_room(exc: Exception) -> bool:
+    errors = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+    return "thread" in str(exc) or (isinstance(exc, OSError) and exc.errno in errors)
 
 
 def described(text: str) -> dict[str, object]:

@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from sinkworker.errors import Invalid, Misconfigured, Transient
+from sinkworker.errors import LIMITS, Exhausted, Invalid, Misconfigured, Transient, exhausted
 from sinkworker.transform import engine
 
 CPU_S = 1.0
@@ -52,22 +52,21 @@ class Sandbox:
     def __init__(self, source: str, meanwhile: Callable[[], None] = lambda: None) -> None:
         """`meanwhile` is called now and then while it runs.
 
-        Raises Rejected, Overrun for source that does so by itself, Misconfigured without V8, Transient.
+        Raises Rejected, Overrun for source that does so by itself, Misconfigured without V8, Transient (Exhausted where
+        it is the machine).
         """
         self._meanwhile = meanwhile
-        ours, theirs = socket.socketpair()
-        self._channel = ours
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", str(Path(engine.__file__).resolve()), str(theirs.fileno()), str(CPU_S)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={},  # ours has secrets
-                start_new_session=True,  # Ctrl-C is for the worker, which finishes what is in flight
-            )
+        self._loaded = False
         try:
+            self._channel, self._process = _started()
+        except OSError as exc:
+            raise exhausted(exc) or Transient(
+                f"The process that runs JavaScript cannot be started: {exc}.", code="transform-unavailable"
+            ) from exc
+        try:
+            with self._translated(START_S):
+                self._received(START_S)
+            self._loaded = True
             fault = orjson.loads(self._answer(source.encode(), START_S)).get("error")
             if fault is not None:
                 raise Rejected(shown(fault))
@@ -86,20 +85,28 @@ class Sandbox:
         self._process.wait()
 
     def _answer(self, request: bytes, timeout_s: float) -> bytes:
-        try:
+        with self._translated(timeout_s):
             self._channel.settimeout(timeout_s)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # reading finds out why
                 self._channel.sendall(engine.LENGTH.pack(len(request)) + request)
-            (length,) = engine.LENGTH.unpack(self._read(engine.LENGTH.size, timeout_s))
-            if length > ANSWER_BYTES:
-                raise Overrun(f"made more than {ANSWER_BYTES // 2**20} MB of its records")
-            return self._read(length, timeout_s)
+            return self._received(timeout_s)
+
+    @contextlib.contextmanager
+    def _translated(self, timeout_s: float) -> Iterator[None]:
+        try:
+            yield
         except TimeoutError as exc:
             raise Transient(
                 f"The process that runs JavaScript has not answered for {timeout_s:g} s.", code="transform-unavailable"
             ) from exc
         except (EOFError, ConnectionResetError) as exc:
             raise self._cause_of_death() from exc
+
+    def _received(self, timeout_s: float) -> bytes:
+        (length,) = engine.LENGTH.unpack(self._read(engine.LENGTH.size, timeout_s))
+        if length > ANSWER_BYTES:
+            raise Overrun(f"made more than {ANSWER_BYTES // 2**20} MB of its records")
+        return self._read(length, timeout_s)
 
     def _read(self, count: int, timeout_s: float) -> bytes:
         """Raises TimeoutError where the process has used no CPU for so long."""
@@ -134,6 +141,8 @@ class Sandbox:
         status = self._process.wait()
         if status == -signal.SIGPROF:
             return Overrun(f"did not come to an end within {CPU_S:g} s")
+        if status == engine.SHORT or (not self._loaded and status in _CRASHES):
+            return Exhausted("This machine has no room for a process that runs JavaScript.", hint=LIMITS)
         if status == engine.EXHAUSTED or status in _CRASHES:
             return Overrun(f"used more memory than it may ({engine.HEAP_BYTES // 2**20} MB)")
         if status == engine.UNUSABLE:
@@ -143,6 +152,25 @@ class Sandbox:
                 code="transform-unavailable",
             )
         return Transient(f"The process that runs JavaScript ended (status {status}).", code="transform-unavailable")
+
+
+def _started() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """The process, and our end of the way to it. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            return ours, subprocess.Popen(
+                [sys.executable, "-I", str(Path(engine.__file__).resolve()), str(theirs.fileno()), str(CPU_S)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={},  # ours has secrets
+                start_new_session=True,  # Ctrl-C is for the worker, which finishes what is in flight
+            )
+        except BaseException:
+            ours.close()
+            raise
 
 
 def shown(fault: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ import orjson
 import psutil
 import pytest
 
-from sinkworker.errors import Transient, Undeliverable
+from sinkworker.errors import Exhausted, Transient, Undeliverable
 from sinkworker.transform import check, engine, sandbox
 from sinkworker.transform.sandbox import Sandbox
 from sinkworker.transform.transformer import Outcome, Subject, Transformer
@@ -266,6 +266,27 @@ def test_what_can_be_told_without_a_record_is_told(source: str, says: str | None
     else:
         assert told is not None
         assert re.search(says, told), told
+
+
+@pytest.mark.parametrize("ends", ["os.abort()", f"os._exit({engine.SHORT})"])
+def test_a_machine_without_room_for_v8_is_no_fault_of_the_function(
+    ends: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (dies := tmp_path / "engine.py").write_text(f"import os; {ends}", encoding="utf-8")
+    monkeypatch.setattr(engine, "__file__", str(dies))
+    with pytest.raises(Exhausted):
+        Sandbox("function transform(record) {}")
+
+
+def test_a_process_that_cannot_be_started_is_no_fault_of_a_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with (
+        closing(Transformer("function transform(record) {}")) as transformer,
+        pytest.raises(Transient, match="started"),
+    ):
+        list(transformer.outcomes(subjects("1")))
 
 
 def test_the_process_gets_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
