@@ -65,7 +65,9 @@ class Brokers:
         self._timeout_s = timeout_s
         self._faults: list[KafkaError] = []
         """The connection's errors during a question."""
+        self._options = options
         self._admin = _admin(options, self._faults)
+        self._unanswered = False
 
     def check(self) -> None:
         """Whether they answer. Raises Unavailable without an answer, Misconfigured without access."""
@@ -111,6 +113,7 @@ class Brokers:
                 return ""
             raise self._translated(exc) from exc
         except TimeoutError as exc:
+            self._unanswered = True
             raise KafkaUnavailable(f"Kafka at {self._servers} does not describe the topic {name!r}.") from exc
         return "" if found.topic_id is None else str(found.topic_id)
 
@@ -123,13 +126,20 @@ class Brokers:
         return None if minutes is None else int(minutes) * 60.0
 
     def _forget(self) -> None:
-        """What went wrong between two questions says nothing about the next."""
+        """What went wrong between two questions says nothing about the next. A connection that has brought no answer is
+        not used again: the client library would wait a minute for what leads nowhere any more.
+        """
+        if self._unanswered:
+            self._admin = _admin(self._options, self._faults)
+            self._unanswered = False
         self._admin.poll(0)
         self._faults.clear()
 
     def _translated(self, exc: KafkaException) -> KafkaUnavailable | Misconfigured:
         self._admin.poll(0)
-        return _translated(exc.args[0], self._faults, self._servers)
+        found = _translated(exc.args[0], self._faults, self._servers)
+        self._unanswered = isinstance(found, KafkaUnavailable)
+        return found
 
 
 def client_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -36,6 +36,7 @@ class Proxy:
         self.delay_s = 0.0
         """How much later everything arrives, in each direction."""
         self._cut_after: int | None = None
+        self._lost: set[int] = set()
         self._passing = asyncio.Event()
         self._passing.set()
         self._connections: set[asyncio.Task[None]] = set()
@@ -75,6 +76,10 @@ class Proxy:
             yield
         finally:
             self._loop.call_soon_threadsafe(self._passing.set)
+
+    def lose(self, ports: Iterable[int]) -> None:
+        """Nothing passes any more over the connections from these ports of clients, and neither side hears of that."""
+        self._lost.update(ports)
 
     @contextlib.contextmanager
     def unreachable(self) -> Iterator[None]:
@@ -117,12 +122,13 @@ class Proxy:
         assert connection is not None
         self._connections.add(connection)
         writers = [writer]
+        client = writer.get_extra_info("peername")[1]
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._server)
             writers.append(server_writer)
             ways = [
-                asyncio.ensure_future(self._pass_on(reader, server_writer)),
-                asyncio.ensure_future(self._pass_on(server_reader, writer, may_be_cut=True)),
+                asyncio.ensure_future(self._pass_on(reader, server_writer, client)),
+                asyncio.ensure_future(self._pass_on(server_reader, writer, client, may_be_cut=True)),
             ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -138,13 +144,15 @@ class Proxy:
                 _abort(each)
 
     async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, may_be_cut: bool = False
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: int, *, may_be_cut: bool = False
     ) -> None:
         passed = 0
         while chunk := await reader.read(CHUNK):
             if self.delay_s:
                 await asyncio.sleep(self.delay_s)
             await self._passing.wait()
+            if client in self._lost:
+                await asyncio.Event().wait()
             if may_be_cut and self._cut_after is not None and passed + len(chunk) > self._cut_after:
                 writer.write(chunk[: max(0, self._cut_after - passed)])
                 return

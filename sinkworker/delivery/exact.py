@@ -24,7 +24,7 @@ from sinkworker.delivery.deliver import (
 from sinkworker.delivery.window import InFlight
 from sinkworker.errors import KafkaUnavailable, Misconfigured, OtherRelease, Transient, Undeliverable
 from sinkworker.exactly_once.marks import Mark
-from sinkworker.exactly_once.transactions import Broken, LaneTransactions
+from sinkworker.exactly_once.transactions import PATIENCE_S, Broken, LaneTransactions
 from sinkworker.ledger.contract import Batch, Granted
 from sinkworker.model import Cursor, Layout
 from sinkworker.outgoing import Origin, Outgoing, Unfit
@@ -92,6 +92,8 @@ class _Turn:
     """Nothing more can be committed over the lane's producer."""
     begun: float = 0.0
     """When its last transaction was."""
+    patience_s: float = PATIENCE_S
+    """How long Kafka may be silent before the lane's producer is given up."""
 
     @property
     def reached(self) -> Cursor:
@@ -155,7 +157,7 @@ class ExactWork:
             if lane.untried:
                 self._confirm_claim(held)
             self._delivery.keep_claims()
-            turn = _Turn(held, lane, flights, one_by_one)
+            turn = _Turn(held, lane, flights, one_by_one, patience_s=PATIENCE_S * 2**tries)
             before = turn.reached
             try:
                 self._transact(turn)
@@ -327,6 +329,10 @@ class ExactWork:
     def _await(self, turn: _Turn, since: float) -> None:
         self._delivery.silent_since = since
         self._delivery.check_silence(turn.lane)
+        if self._delivery.silent_s > turn.patience_s:
+            # The next one tries at once. Brokers that are only slow are given twice as long then.
+            turn.lane.stuck = True
+            raise Broken(f"Kafka has not confirmed anything for {turn.patience_s:.0f} s.")
         self._delivery.keep_claims()
         if self._delivery.silent_s > LOOK_S and self._looked_in != since:
             self._looked_in = since

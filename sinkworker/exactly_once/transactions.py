@@ -39,9 +39,10 @@ SLICE_S = 0.25
 AT_ONCE = 8
 """Lanes that are opened or asked about at the same time: each waits for the brokers most of the time."""
 
-PROGRESS_PATIENCE_S = 5.0
-"""How long brokers may take to note a lane's progress before its producer is given up. After a broker was restarted,
-librdkafka can wait for the connection that it had for ever, though records go through (its issue 5511)."""
+PATIENCE_S = 5.0
+"""How long brokers may be silent about a transaction before its producer is given up, the first time. After a broker
+was restarted, librdkafka can wait for the connection that it had for ever, though records go through (its issue 5511).
+"""
 
 ANSWER_S = 10.0
 """How long a scheduler waits for an answer."""
@@ -250,9 +251,9 @@ class LaneTransactions:
             self._sending.start()
         self._sending.join(SLICE_S)
         if self._sending.is_alive():
-            if time.monotonic() - self._sending.begun > PROGRESS_PATIENCE_S:
+            if time.monotonic() - self._sending.begun > PATIENCE_S:
                 self.stuck = True
-                raise Broken(f"Kafka has not noted the lane's progress for {PROGRESS_PATIENCE_S:.0f} s.")
+                raise Broken(f"Kafka has not noted the lane's progress for {PATIENCE_S:.0f} s.")
             return False
         sent, self._sending = self._sending, None
         return self._step(sent.answer, "keep its progress")

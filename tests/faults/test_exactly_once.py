@@ -298,7 +298,7 @@ def test_a_producer_whose_progress_is_not_noted_is_given_up_with_all_that_are_as
     kafka: ApacheKafka, lanes: Lanes, outlet: ExactKafkaOutlet, granted: Granted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a restart of the broker it may wait for ever, and each of the others with it."""
-    monkeypatch.setattr(transactions, "PROGRESS_PATIENCE_S", 0.5)
+    monkeypatch.setattr(transactions, "PATIENCE_S", 0.5)
     all_granted = [granted, replace(granted, claim=replace(granted.claim, lane=LaneNumber(1)))]
     old = [outlet.lane(each) for each in all_granted]
     lanes.send(old[0], b"waits")

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import psutil
 import pytest
 
 from sinkworker.connectors.lifecycle import State
@@ -195,6 +197,31 @@ def test_a_kafka_behind_a_bad_network(
     with watched(flow) as arrivals, fault(world.network.kafka):
         lasts(seconds)
     assert repeats(arrivals) <= most
+
+
+def test_connections_that_lead_nowhere_any_more_are_given_up(world: World, tmp_path: Path) -> None:
+    """The client library would wait for an answer as long as a worker does, and brokers that know nothing of it are
+    there all the time (X2).
+    """
+    servers, patience_s = world.system.servers, 60
+    with System(tmp_path, KAFKA_BOOTSTRAP_SERVERS=servers, SINKWORKER_DELIVERY_TIMEOUT_S=str(patience_s)) as system:
+        flow = system.flow(**{"delivery:guarantee": "exactlyOnce"})
+        flow.append(500)
+        assert flow.delivered().holds
+        kafka = world.network.kafka
+        used = [
+            each.laddr.port
+            for worker in system.workers
+            for child in worker.children()
+            for each in psutil.Process(child).net_connections()
+            if each.raddr and each.raddr.port == kafka.port
+        ]
+        assert used
+        kafka.lose(used)
+        flow.append(500)
+        verdict = flow.delivered(within_s=patience_s / 2)
+        assert verdict.holds, verdict
+        assert verdict.duplicates == 0
 
 
 @pytest.mark.parametrize(("server", "after_bytes"), [("redis", REDIS_CUT), ("database", DATABASE_CUT)])
