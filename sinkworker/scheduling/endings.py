@@ -100,7 +100,8 @@ def end_former(means: Means, before: Connector, connector: Connector) -> None:
 
     `before`, `connector`: as it was until another epoch began, which alone may end older ones (R4), and as it is since.
     The ledger may be of one before those: a scheduler can have begun one in the database and not come to the ledger.
-    How that one ends is not recorded, since nothing tells it from one that a restored database has lost (R8).
+    How that one ends is not recorded, since nothing tells it from one that a restored database has lost (R8), nor is
+    the end of another generation (R3).
 
     Raises as `ActiveTenure.end`, and OtherRelease where only a newer release can.
     """
@@ -109,7 +110,8 @@ def end_former(means: Means, before: Connector, connector: Connector) -> None:
         if watermark is None or watermark.epoch >= connector.epoch:
             return
         closed = close(means.ledger, watermark.epoch, time.monotonic() + means.drain_timeout_s)
-        if watermark.epoch == before.epoch and before.generation is not None:
+        same = connector.generation is not None and watermark.generation == connector.generation.id
+        if same and watermark.epoch == before.epoch:
             settings = connector_settings.parse(connector.active_settings)
             settle(means, connector, connector.epoch, closed, settings)
 

@@ -16,16 +16,20 @@ from sinkworker.scheduling import endings
 from tests.builders import batch, cursor, stopped_connector, tenure
 
 
-@pytest.mark.parametrize(("begun", "is_settled"), [(5, True), (7, False)])
+@pytest.mark.parametrize(
+    ("begun", "generation_id", "is_settled"),
+    [(5, "generation-0", True), (7, "generation-0", False), (5, "generation-1", False)],
+    ids=["the last one", "an older one", "another generation's"],
+)
 def test_whatever_epoch_the_ledger_is_of_is_ended(
-    begun: int, is_settled: bool, monkeypatch: pytest.MonkeyPatch
+    begun: int, generation_id: str, is_settled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`begun`: the last epoch in the database, after one that the ledger is of (5), or that one."""
+    """`begun`: the last epoch in the database; the ledger is of epoch 5."""
     ledger = MemoryLedger(lambda: 0)
     ledger.takeover(tenure(5), Cursor.BEGINNING, {})
     survey = ledger.dispatch(Epoch(5), 0, cursor(2), [batch(0, 0, 1)])
     generation = GenerationInfo(
-        Generation("generation-0"), Cursor.BEGINNING, Layout(4, 4, "k"), "", "", stopped_connector().created_at
+        Generation(generation_id), Cursor.BEGINNING, Layout(4, 4, "k"), "", "", stopped_connector().created_at
     )
     settings = {"instanceTypeName": "kafka-sink", "topic": "loans"}
     before = replace(stopped_connector(), epoch=Epoch(begun), generation=generation, active_settings=settings)
