@@ -90,7 +90,7 @@ class _Turn:
     """Something has been committed in this turn."""
     unusable: bool = False
     """Nothing more can be committed over the lane's producer."""
-    begun: float = 0.0
+    begun: float = float("inf")
     """When its last transaction was."""
     patience_s: float = PATIENCE_S
     """How long Kafka may be silent before the lane's producer is given up."""
@@ -175,7 +175,7 @@ class ExactWork:
                 tries = 1 if turn.reached > before else tries + 1
                 trouble = exc if isinstance(exc, Broken) else _refusal(lane)
                 # Nothing can be committed while the brokers' time runs out over records that the filter drops.
-                one_by_one = one_by_one or isinstance(exc, Refused) or (tries > 1 and turn.is_long)
+                one_by_one = one_by_one or isinstance(exc, Refused) or (tries > 1 and turn.is_long and not lane.stuck)
                 if isinstance(exc, Broken) or not lane.abort(ABORT_S):
                     self._outlet.close_lane(held.granted)
                 if tries > NO_PROGRESS_TRIES:

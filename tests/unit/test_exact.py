@@ -31,6 +31,7 @@ class Lane:
 
     number = 0
     untried = False
+    stuck = False
     refusal = None
     outstanding = 0
     confirmations = 0

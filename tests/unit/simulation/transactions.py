@@ -59,6 +59,7 @@ class Lane:
         self.mark: Mark | None = None
         self.in_transaction = False
         self.untried = True
+        self.stuck = False
         self._name = name
         self._broker = broker
         self._committed = committed
