@@ -100,8 +100,12 @@ def test_a_scheduler_that_starts_while_the_broker_is_silent_goes_on_with_the_lay
 def test_two_schedulers_at_once_do_no_harm(system: System, flow: Flow) -> None:
     second = system.another("scheduler", ["sinkworker", "scheduler"])
     second.start()
-    system.redis.delete(f"sink:{{{flow.id}}}:scheduler")  # the lease is politeness: take it away
-    eventually(lambda: second.said("running from position"))
+
+    def both_run() -> bool:
+        system.redis.delete(f"sink:{{{flow.id}}}:scheduler")  # the lease is politeness: take it away
+        return second.said("running from position")
+
+    eventually(both_run)
     outcome(flow)
     assert second.stop() == 0
 
