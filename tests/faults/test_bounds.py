@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -34,6 +35,9 @@ BOUNDS = {
     "redis": 50 * MIB + 2 * IN_FLIGHT_BYTES,
 }
 """By role, as in the README: a process by itself, and what is undelivered, once as it came and once as it goes."""
+
+DISK_BYTES_PER_MINUTE = 4_000_000_000
+"""The most that full input writes, in the database and then in Kafka."""
 
 MILLION = 1_000_000
 GROWTH_BYTES = 32 * MIB
@@ -107,13 +111,17 @@ def within_bounds(memory: Memory) -> None:
         assert peak <= BOUNDS[name.split("-")[0]], f"{name}: {memory}"
 
 
-def test_a_silent_kafka_at_full_input(system: System, memory: Memory, request: pytest.FixtureRequest) -> None:
+def test_a_silent_kafka_at_full_input(
+    system: System, memory: Memory, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    minutes = request.config.getoption("--outage")
+    has_room(tmp_path, minutes)
     flow = system.flow()
     with full_input(flow):
         eventually(lambda: flow.position > 0, within_s=60)
         os.kill(broker := system.part(BROKER), signal.SIGSTOP)
         try:
-            lasts(request.config.getoption("--outage") * 60)
+            lasts(minutes * 60)
             assert memory.most_in_flight > IN_FLIGHT_BYTES / 2  # else it was not near its bound
         finally:
             os.kill(broker, signal.SIGCONT)
@@ -124,6 +132,14 @@ def test_a_silent_kafka_at_full_input(system: System, memory: Memory, request: p
     within_bounds(memory)
     assert memory.most_in_flight <= IN_FLIGHT_BYTES + Config().batch_bytes * PARTITIONS
     eventually(lambda: everything_is_there(flow), within_s=READ_WITHIN_S, every_s=2)
+
+
+def has_room(folder: Path, minutes: float) -> None:
+    needed, free = minutes * DISK_BYTES_PER_MINUTE, shutil.disk_usage(folder).free
+    assert free >= needed, (
+        f"{minutes:g} minutes of full input may need {needed / 1e9:.0f} GB in {folder}, which has {free / 1e9:.0f} GB: "
+        "set TMPDIR to a larger disk, or make --outage shorter"
+    )
 
 
 def drained(flow: Flow, position: float) -> None:
