@@ -101,12 +101,12 @@ class Aside:
         return not wait(list(self._runs.values()), timeout_s).not_done
 
     def _ended(self, connector: str, run: Future[dict[str, Any]]) -> None:
-        del self._runs[connector]
         error = run.exception()
         if error is None:  # Kafka was only slow
             self._silent.discard(connector)
         elif not isinstance(error, SinkworkerError):  # nobody else will say it
             log.error("a bug ended an activation", exc_info=error, extra={"connector": connector})
+        del self._runs[connector]
 
     def _return(self, connector: str) -> None:
         with self._lock:

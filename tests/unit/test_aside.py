@@ -145,11 +145,11 @@ def test_a_kafka_that_was_waited_for_in_vain_is_waited_for_less_until_it_answers
     silent = Delivery(silent_s=aside.PATIENCE_S + 1)
     assert beside.run("loans", silent, in_vain) is None
     silent.told_to_end.set()
-    beside.close(10)
+    eventually(lambda: not beside.has("loans"))
     slow = Delivery(silent_s=short_s)
     assert beside.run("loans", slow, slow.work) is None
     slow.told_to_end.set()
-    beside.close(10)
+    eventually(lambda: not beside.has("loans"))
     patient = Delivery(silent_s=short_s)
     threading.Timer(0.2, patient.told_to_end.set).start()
     assert beside.run("loans", patient, patient.work) == {"records": 5}
