@@ -28,8 +28,8 @@ QUEUE = "sinkworker"
 cannot read."""
 
 DEFAULT_NODE = "celery@"
-STOP_S = 1.5
-"""What stopping may take beyond the drain."""
+STOP_S = 1.0
+"""What stopping may take beyond the drain. With both as they come, honcho's patience of five seconds is not over."""
 
 app = Celery("sinkworker", include=["tasks.produce"])
 transport.register()
