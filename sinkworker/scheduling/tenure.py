@@ -26,7 +26,7 @@ from sinkworker.exactly_once.guard import Guard
 from sinkworker.exactly_once.marks import Lineage
 from sinkworker.exactly_once.transactions import TransactionalKafka
 from sinkworker.ledger.contract import Activation, Batch, Survey, Taken, Tenure
-from sinkworker.metrics.series import AVOIDED, CONSUMED, TAKEOVERS
+from sinkworker.metrics.series import AVOIDED, COMMIT_S, CONSUMED, TAKEOVERS
 from sinkworker.model import Cursor, Generation, LaneNumber, Position, Record
 from sinkworker.scheduling import endings, generations, renewal
 from sinkworker.scheduling.arrears import Arrears
@@ -70,6 +70,8 @@ class ActiveTenure:
         self._refused: tuple[Sequence[Batch], Cursor] | None = None
         """Batches that the ledger had no room for, and the frontier that goes with them."""
         self._beat = 0.0
+        self._dispatched_at = 0.0
+        """When the last batch went to the ledger."""
         self._grouping = Grouping()
         self._renewal: Renewal | None = None
         self._told = ""
@@ -475,6 +477,8 @@ class ActiveTenure:
             return
         self._refused = None
         self._counter = survey.counter
+        if batches:
+            self._dispatched_at = now
         self._lanes.observe(survey)
         self._arrears.dispatched_records += sum(batch.count for batch in batches)
         self._tell(survey.trouble)
@@ -529,7 +533,9 @@ class ActiveTenure:
             return
         with contextlib.suppress(Unavailable):  # the next look tries again, or the coordinator is faster
             if self._settings.autocommit.enabled:
-                self._checkpoint = self._store.advance(self._checkpoint, frontier, self.epoch)
+                before, self._checkpoint = self._checkpoint, self._store.advance(self._checkpoint, frontier, self.epoch)
+                if self._dispatched_at and self._checkpoint.cursor > before.cursor:
+                    self._means.tally.observe(self._id, COMMIT_S, time.monotonic() - self._dispatched_at)
             self._caught_up = None
 
     def _tell(self, trouble: str) -> None:

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sinkworker.config import Config, Secret
-from sinkworker.local.part import free_port
 from sinkworker.management.server import ApiServer
+from tests.ports import free_port
 from tests.processes import eventually
 from tests.system import Flow, System
 
@@ -61,8 +61,7 @@ def test_a_connectors_metrics_count_every_record_of_every_worker(system: System,
     assert shown["messaging_kurrent_consumer_lag"] >= 0
     assert shown["kurrent_connector_active_total"] == 1
     assert shown["sinkworker_takeovers_total"] == 1
-    eventually(lambda: scrape(flow).get("sinkworker_lag_records") == 0)
-    assert scrape(flow)["sinkworker_lag_seconds"] == scrape(flow)["messaging_kurrent_producer_queue_length"] == 0
+    eventually(lambda: nothing_waits(scrape(flow)))  # gauges are told a moment late: what they say may be of before
     flow.stop()
     assert scrape(flow)["kurrent_connector_active_total"] == 0
 
@@ -77,9 +76,13 @@ def test_who_has_everything_delivered_is_not_behind_whatever_else_is_appended(sy
         flow.stop()
 
 
-def is_current(shown: dict[str, float]) -> bool:
-    gauges = ("messaging_kurrent_consumer_lag", "sinkworker_lag_records", "sinkworker_lag_seconds")
+def nothing_waits(shown: dict[str, float]) -> bool:
+    gauges = ("messaging_kurrent_producer_queue_length", "sinkworker_lag_records", "sinkworker_lag_seconds")
     return all(shown.get(name) == 0 for name in gauges)
+
+
+def is_current(shown: dict[str, float]) -> bool:
+    return shown.get("messaging_kurrent_consumer_lag") == 0 and nothing_waits(shown)
 
 
 def test_what_stops_a_connector_before_it_reads_is_an_error_too(system: System, scrape: Scrape) -> None:
@@ -92,4 +95,4 @@ def test_what_stops_a_connector_before_it_reads_is_an_error_too(system: System, 
 
 def everyone_has_told(shown: dict[str, float], records: int) -> bool:
     counts = ("kurrent_sink_written_total_records_count", "messaging_kurrent_consumer_message_count_total")
-    return all(shown[name] == records for name in counts) and shown[COMMITS] > 0
+    return all(shown.get(name) == records for name in counts) and shown.get(COMMITS, 0) > 0
