@@ -41,7 +41,7 @@ from sinkworker.local.kurrentdb.schema import connect, open_data_file
 from sinkworker.local.kurrentdb.service import Service
 from sinkworker.local.kurrentdb.wire import unframe
 from sinkworker.local.kurrentdb.writer import Writer
-from sinkworker.local.part import free_port
+from tests.ports import free_port
 from tests.processes import clean_environment
 
 REPLICATION_S = 0.01

@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from tests.redis_server import free_port
+from tests.ports import free_port
 
 CHUNK = 64 * 1024
 LOOPBACK = "127.0.0.1"

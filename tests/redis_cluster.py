@@ -8,8 +8,9 @@ from pathlib import Path
 
 import redis
 
+from tests.ports import free_port
 from tests.processes import HOME, eventually
-from tests.redis_server import RedisServer, free_port, least_rights
+from tests.redis_server import RedisServer, least_rights
 from tests.system import System
 from tests.tls import Authority, Identity, TlsProxy
 

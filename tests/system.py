@@ -43,6 +43,10 @@ QUICK = {
 }
 """So that recovery from a crash takes seconds, and some hundred records already make many batches."""
 
+UNHURRIED_S = f"{Config().claim_lease_s:g}"
+"""As long as claims last for users: for tests in which nobody dies, and so nothing may be repeated. A machine with too
+much to do stands still for a second or two, and others take over what a shorter claim held."""
+
 PARTITIONS = 6
 
 IN_FLIGHT = PARTITIONS * Config().in_flight_batches * int(QUICK["SINKWORKER_BATCH_RECORDS"])

@@ -16,8 +16,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from kurrentdbclient import NewEvent, RecordedEvent, StreamState
 
 from sinkworker.demo.topic import consumed
-from sinkworker.local.part import free_port
 from tests.oracle import Consumed
+from tests.ports import free_port
 from tests.processes import eventually
 from tests.system import System
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -51,16 +52,20 @@ def restarted(product: Product) -> Restarted:
     assert failed.fails()["code"] == "topic-missing"
     create(system.servers, failed.topic, 1)
 
+    killed = threading.Event()
+
     def append_on() -> None:
-        for number in range(150):
+        for number in itertools.count():
             product.append(f"{prefix}{number % 30}", *(json_event("Counted", number) for _ in range(10)))
+            if number >= 150 and killed.is_set():
+                break
 
     appending = threading.Thread(target=append_on)
     appending.start()
     eventually(lambda: runs.position > first)
     for role in system.roles.values():
         role.kill()
-    assert appending.is_alive()
+    killed.set()
     for key in system.redis.scan_iter("sink:*:scheduler"):
         system.redis.delete(key)  # the dead one's leases, which only cost time
     for role in system.roles.values():
@@ -73,7 +78,7 @@ def restarted(product: Product) -> Restarted:
 @pytest.mark.check("A51")
 def test_a_kill_of_everything_in_mid_stream_loses_nothing(restarted: Restarted) -> None:
     events = restarted.events
-    assert len(events) == 1501
+    assert len(events) > 1500
     restarted.runs.reaches(events[-1].commit_position)
     verdict = judge(events, restarted.runs.messages(len(events)))  # duplicates are allowed
     assert verdict.holds, verdict

@@ -16,8 +16,8 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from tests.ports import free_port
 from tests.processes import HOME, eventually
-from tests.redis_server import free_port
 
 POM = Path(__file__).with_name("pom.xml")
 INSIST = "SINKWORKER_TEST_INSIST"

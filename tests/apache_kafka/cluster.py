@@ -11,8 +11,8 @@ from confluent_kafka import ElectionType, TopicPartition
 from confluent_kafka.admin import AdminClient, PartitionMetadata  # type: ignore[attr-defined]  # public, not in __all__
 
 from tests.apache_kafka import START_TIMEOUT_S, ApacheKafka, jars
+from tests.ports import free_port
 from tests.processes import eventually
-from tests.redis_server import free_port
 
 NODES = 3
 """Two of them are a majority, and enough for `min.insync.replicas`."""

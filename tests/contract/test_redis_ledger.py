@@ -219,12 +219,12 @@ def test_a_redis_that_does_not_answer_in_time_is_unavailable(own_server: RedisSe
     with (
         own_server.client() as busy,
         redis.Redis(
-            port=own_server.port, socket_timeout=0.1, retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+            port=own_server.port, socket_timeout=1, retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0)
         ) as client,
     ):
         ledger = RedisLedger(client, "c", LEASE_MS)
         ledger.watermark()
-        busy.client_pause(500)
+        busy.client_pause(10_000)
         with pytest.raises(Unavailable):
             ledger.takeover(tenure(), cursor(0), {})
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -10,7 +12,7 @@ from sinkworker.connectors.lifecycle import State
 from tests.chaos.witness import Arrivals
 from tests.oracle import Verdict
 from tests.processes import eventually
-from tests.system import PARTITIONS, Flow
+from tests.system import PARTITIONS, Flow, System
 
 GOES_ON_WITHIN_S = 15.0
 """The bound on standing still."""
@@ -37,6 +39,42 @@ def outcome(flow: Flow) -> Verdict:
     assert flow.connector.state is State.RUNNING
     eventually(lambda: flow.connector.error is None)  # what it waited for is taken back at the scheduler's next look
     return verdict
+
+
+@contextlib.contextmanager
+def asleep(flow: Flow) -> Iterator[None]:
+    """Inside, the pool process of every worker sleeps, one of them at least with a lane claimed."""
+    children = [child for worker in flow.system.workers for child in worker.children()]
+
+    def send(number: int) -> None:
+        for child in children:
+            os.kill(child, number)
+
+    def claiming() -> bool:
+        flow.append(20)
+        send(signal.SIGSTOP)
+        # Looks twice: what a process asked for before it stopped may not have been done the first time.
+        if claims(flow) and claims(flow):
+            return True
+        send(signal.SIGCONT)
+        return False
+
+    eventually(claiming)
+    try:
+        yield
+    finally:
+        send(signal.SIGCONT)
+
+
+def claims(flow: Flow) -> int:
+    """How many of the connector's lanes are claimed: whose field ends with a token."""
+    lanes: list[bytes] = flow.system.redis.hvals(f"sink:{{{flow.id}}}:lanes")  # type: ignore[assignment]
+    return sum(not lane.endswith(b" ") for lane in lanes)
+
+
+def expired_lanes(system: System) -> int:
+    """How often the coordinator has taken lanes from a worker that no longer renews its claim."""
+    return system.roles["coordinator"].log.read_text().count("a worker fell silent")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from tests.apache_kafka import insisted
 from tests.faults.midflow import arrives, repeats, watched
 from tests.processes import HOME, eventually
 from tests.redis_server import RedisServer
-from tests.system import IN_FLIGHT, Flow, System
+from tests.system import IN_FLIGHT, UNHURRIED_S, Flow, System
 
 HOUR_S = 3600
 JUMPS_S = (HOUR_S, -HOUR_S, 0)
@@ -68,7 +68,7 @@ def of_roles(tmp_path: Path, library: Path) -> dict[str, Clock]:
 @pytest.fixture
 def server(tmp_path: Path, of_redis: Clock) -> Iterator[RedisServer]:
     (files := tmp_path / "redis").mkdir()
-    running = RedisServer(files, of_redis.environ, **{"maxmemory-policy": "noeviction"})
+    running = RedisServer(files, of_redis.environ, **{"maxmemory-policy": "noeviction", "appendonly": "no"})
     yield running
     running.kill()
 
@@ -77,7 +77,7 @@ def server(tmp_path: Path, of_redis: Clock) -> Iterator[RedisServer]:
 def system(tmp_path: Path, server: RedisServer, of_roles: dict[str, Clock]) -> Iterator[System]:
     (home := tmp_path / "system").mkdir()
     environs = {name: clock.environ for name, clock in of_roles.items()}
-    with System(home, environs, workers=2, REDIS_URL=server.url) as running:
+    with System(home, environs, workers=2, REDIS_URL=server.url, SINKWORKER_CLAIM_LEASE_S=UNHURRIED_S) as running:
         yield running
 
 

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from sinkworker.crashpoints import CrashPoint
-from tests.faults.midflow import outcome
+from tests.faults.midflow import asleep, expired_lanes, outcome
 from tests.processes import eventually
 from tests.system import BROKER, DATABASE, REDIS, Flow, System
 
@@ -59,18 +59,10 @@ def test_a_pool_child_that_is_told_to_stop_goes_on_as_long_as_its_parent(system:
 
 
 def test_a_worker_that_sleeps_past_its_lease_does_no_harm_when_it_wakes(system: System, flow: Flow) -> None:
-    children = [child for worker in system.workers for child in worker.children()]
-    for child in children:
-        os.kill(child, signal.SIGSTOP)
-    expired = _expired_lanes(system)
-    eventually(lambda: _expired_lanes(system) > expired or flow.position >= flow.log()[-1].commit_position)
-    for child in children:
-        os.kill(child, signal.SIGCONT)
+    expired = expired_lanes(system)
+    with asleep(flow):
+        eventually(lambda: expired_lanes(system) > expired)
     outcome(flow)
-
-
-def _expired_lanes(system: System) -> int:
-    return system.roles["coordinator"].log.read_text().count("a worker fell silent")
 
 
 def test_a_redis_that_lost_everything_costs_no_record_and_no_connector(system: System, flow: Flow) -> None:

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from sinkworker.connectors.lifecycle import State
-from sinkworker.local.part import free_port
 from sinkworker.scheduling.scheduler import LEASE_S
 from tests.chaos.witness import Arrivals
 from tests.faults.midflow import GOES_ON_WITHIN_S, arrives, lasts, repeats, watched
 from tests.kurrentdb_cluster import KurrentDBCluster
+from tests.ports import free_port
 from tests.processes import clean_environment, eventually
-from tests.system import IN_FLIGHT, Flow, System
+from tests.system import IN_FLIGHT, UNHURRIED_S, Flow, System
 
 pytestmark = pytest.mark.long
 
@@ -56,7 +56,9 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         of_roles = {role: {"KURRENTDB_URI": uri, "SINKWORKER_READER": reader} for role in ROLES}
         last_first = ",".join(reversed(cluster.targets))  # the test's own client asks the first that answers, no other
         own = f"kurrentdb://{last_first}?tls=false"
-        with System(tmp_path_factory.mktemp("system"), of_roles, KURRENTDB_URI=own) as system:
+        with System(
+            tmp_path_factory.mktemp("system"), of_roles, KURRENTDB_URI=own, SINKWORKER_CLAIM_LEASE_S=UNHURRIED_S
+        ) as system:
             yield World(system, cluster, uri)
     finally:
         cluster.destroy()

@@ -20,7 +20,7 @@ from tests.integration.kurrentdb.standin import StandIn
 from tests.processes import eventually
 from tests.proxy import Proxy
 from tests.redis_server import RedisServer
-from tests.system import IN_FLIGHT, QUICK, Flow, System
+from tests.system import IN_FLIGHT, QUICK, UNHURRIED_S, Flow, System
 
 ROLES = ("scheduler", "coordinator", "worker-0", "worker-1")
 SERVERS = ("redis", "database")
@@ -64,7 +64,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with contextlib.ExitStack() as stack:
         folder = tmp_path_factory.mktemp("network")
         (files := folder / "redis").mkdir()
-        redis = RedisServer(files, **{"maxmemory-policy": "noeviction"})
+        redis = RedisServer(files, **{"maxmemory-policy": "noeviction", "appendonly": "no"})
         stack.callback(redis.kill)
         database = StandIn(folder / "events.db").start()
         stack.callback(database.kill)
@@ -90,7 +90,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         }
         (home := folder / "system").mkdir()
         servers = {"REDIS_URL": redis.url, "KURRENTDB_URI": database.uri, "KAFKA_BOOTSTRAP_SERVERS": kafka.servers}
-        system = stack.enter_context(System(home, of_roles, workers=2, **servers))
+        system = stack.enter_context(System(home, of_roles, workers=2, **servers, SINKWORKER_CLAIM_LEASE_S=UNHURRIED_S))
         # One coordinator alone revives lanes, so that only with another one can it be missed.
         second = system.another("coordinator", ["sinkworker", "coordinator"])
         stack.callback(second.destroy)

@@ -13,13 +13,19 @@ from sinkworker.connectors.lifecycle import State
 from sinkworker.scheduling.scheduler import LEASE_S
 from tests.faults.midflow import GOES_ON_WITHIN_S, arrives, lasts, repeats, watched
 from tests.processes import eventually
-from tests.system import IN_FLIGHT, Flow, Role, System
+from tests.system import IN_FLIGHT, UNHURRIED_S, Flow, Role, System
 
 FIGHTS = 10
 SEEN_S = 3.0
 """By then each scheduler has looked at every connector."""
 
 pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with System(tmp_path_factory.mktemp("system"), workers=2, SINKWORKER_CLAIM_LEASE_S=UNHURRIED_S) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,9 @@ from sinkworker.connectors.lifecycle import State
 from tests.apache_kafka import PASSWORD as KAFKA_PASSWORD
 from tests.apache_kafka import ApacheKafka, running
 from tests.integration.kurrentdb.standin import StandIn
+from tests.ports import free_port
 from tests.processes import eventually
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
 from tests.secrets import Overheard, assert_clean, events, everything, flower_answers
 from tests.system import Flow, Role, System
 from tests.tls import Authority, TlsProxy

@@ -10,11 +10,17 @@ import pytest
 
 from tasks.app import QUEUE
 from tests.processes import eventually
-from tests.system import BROKER, IN_FLIGHT, Flow, Role, System
+from tests.system import BROKER, IN_FLIGHT, UNHURRIED_S, Flow, Role, System
 
 BACKLOG = 5000
 STOPS_WITHIN_S = 20.0
 LONG = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with System(tmp_path_factory.mktemp("system"), workers=2, SINKWORKER_CLAIM_LEASE_S=UNHURRIED_S) as running:
+        yield running
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system import System
+from tests.system import UNHURRIED_S, System
 
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with System(tmp_path_factory.mktemp("system")) as running:
+    with System(tmp_path_factory.mktemp("system"), SINKWORKER_CLAIM_LEASE_S=UNHURRIED_S) as running:
         yield running

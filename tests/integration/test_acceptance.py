@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from tests.oracle import consume
+from tests.ports import free_port
 from tests.processes import eventually
-from tests.redis_server import free_port
 from tests.system import Flow, System
 
 

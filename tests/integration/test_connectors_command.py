@@ -11,8 +11,8 @@ from uuid import uuid4
 import pytest
 
 from sinkworker.cli import run
+from tests.ports import free_port
 from tests.processes import eventually
-from tests.redis_server import free_port
 from tests.system import System
 
 

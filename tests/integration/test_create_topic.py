@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sinkworker.local.part import free_port
+from tests.ports import free_port
 from tests.processes import clean_environment, start_sinkworker
 from tests.system import System
 

@@ -59,9 +59,11 @@ def test_a_killed_worker_and_a_killed_pool_process_cost_no_event(tmp_path: Path)
     variables = {"SINKWORKER_CLAIM_LEASE_S": "2", "SINKWORKER_ACTIVATION_S": "0.5"}
     with demo(tmp_path, "--events", "5000", "--workers", "2", "--json", **variables) as running:
         eventually(lambda: running.said("appending loan requests"), within_s=30)
-        first, *others = sorted(running.processes("celery -A tasks worker"))  # the oldest is no pool process
-        child = next(pid for pid in others if parent_of(pid) in others)
-        os.kill(first, signal.SIGKILL)
+        found = running.processes("celery -A tasks worker")
+        parents = {parent_of(pid) for pid in found}
+        worker, other = (pid for pid in found if pid in parents)
+        child = next(pid for pid in found if parent_of(pid) == other)
+        os.kill(worker, signal.SIGKILL)
         os.kill(child, signal.SIGKILL)
         result = running.result()
         assert running.process.returncode == 0, running.log.read_text()

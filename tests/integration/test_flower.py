@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sinkworker.local.part import free_port
+from tests.ports import free_port
 from tests.processes import eventually
 from tests.system import BROKER, System
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sinkworker.local.part import free_port
 from tests.integration.kurrentdb.standin import StandIn
+from tests.ports import free_port
 from tests.processes import eventually
 from tests.system import System
 from tests.tls import Authority, Identity, TlsProxy

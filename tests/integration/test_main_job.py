@@ -10,7 +10,7 @@ from sinkworker.connectors.lifecycle import State
 from sinkworker.keys import partition_of
 from tests.oracle import consume
 from tests.processes import eventually
-from tests.system import Flow, System
+from tests.system import UNHURRIED_S, Flow, System
 
 
 def test_every_record_arrives_once_and_in_order(system: System) -> None:
@@ -168,7 +168,9 @@ def test_waiting_for_the_broker_changes_nothing_in_what_arrives(system: System, 
 
 @pytest.mark.long
 def test_the_other_reader_delivers_as_well(tmp_path: Path) -> None:
-    with System(tmp_path, workers=1, SINKWORKER_READER="kurrentdbclient") as system:
+    with System(
+        tmp_path, workers=1, SINKWORKER_READER="kurrentdbclient", SINKWORKER_CLAIM_LEASE_S=UNHURRIED_S
+    ) as system:
         flow = system.flow()
         flow.append(1000)
         verdict = flow.delivered()

@@ -21,7 +21,7 @@ from sinkworker.demo.patience import patiently
 from sinkworker.demo.topic import Counter, consume, create
 from sinkworker.errors import Transient
 from sinkworker.local import addresses
-from sinkworker.local.part import free_port
+from tests.ports import free_port
 from tests.processes import HOME, clean_environment, eventually, start_sinkworker
 
 EVENTS = 15_000

@@ -13,7 +13,7 @@ import pytest
 from sinkworker.config import Secret
 from sinkworker.ledger import redis_client
 from sinkworker.ledger.redis_client import Lease
-from sinkworker.local.part import free_port
+from tests.ports import free_port
 from tests.processes import eventually
 from tests.redis_server import RedisServer, least_rights
 from tests.system import Role, System

@@ -23,8 +23,8 @@ from sinkworker.connectors.registry import Registry
 from sinkworker.connectors.vault import Protection
 from sinkworker.errors import SinkworkerError
 from tests.apache_kafka import PASSWORD, ApacheKafka, running
+from tests.ports import free_port
 from tests.processes import eventually
-from tests.redis_server import free_port
 from tests.secrets import Overheard, assert_clean, events, everything, flower_answers
 from tests.system import Flow, System
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from tests.apache_kafka import insisted
+from tests.ports import free_port
 from tests.processes import HOME
-from tests.redis_server import free_port
 from tests.tls import Authority
 
 PIP_AUDIT = Path(sys.executable).with_name("pip-audit")

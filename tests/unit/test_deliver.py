@@ -706,7 +706,7 @@ def test_a_claim_is_renewed_while_a_dead_letter_is_awaited() -> None:
     ledger = Renewals(lambda: 0)
     ledger.restore(world.ledger.snapshot())
     with pytest.raises(Transient):
-        world.activate(ledger, replace(QUICK, lease_s=0.3))
+        world.activate(ledger, replace(QUICK, lease_s=0.3, delivery_timeout_s=1.0))
     assert ledger.renewals >= 2
 
 
@@ -840,7 +840,7 @@ def test_a_claim_is_renewed_while_kafka_is_awaited() -> None:
     ledger = Renewals(lambda: 0)
     ledger.restore(world.ledger.snapshot())
     with pytest.raises(Transient):
-        world.activate(ledger, replace(QUICK, lease_s=0.3))
+        world.activate(ledger, replace(QUICK, lease_s=0.3, delivery_timeout_s=1.0))
     assert ledger.renewals >= 2
 
 

@@ -16,8 +16,8 @@ from sinkworker.config import Config, Secret
 from sinkworker.database import Database
 from sinkworker.management.server import ApiServer
 from tests.integration.kurrentdb.standin import StandIn
+from tests.ports import free_port
 from tests.processes import eventually
-from tests.redis_server import free_port
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from sinkworker.errors import Invalid
 from sinkworker.management.server import ApiServer
 from tests.integration.api.conftest import served
 from tests.integration.api.test_api import assert_error, create, listed
+from tests.ports import free_port
 from tests.processes import eventually
-from tests.redis_server import free_port
 
 USER, PASSWORD = "clerk", "correct-hörse:battery"
 TLS = Path(__file__).parents[1] / "kurrentdb" / "tls"

@@ -22,8 +22,8 @@ from sinkworker.cli import run
 from sinkworker.config import Config
 from tests.integration.api.original import PASSWORD, Original, serving
 from tests.integration.kurrentdb.standin import StandIn
+from tests.ports import free_port
 from tests.processes import clean_environment, eventually, start_sinkworker
-from tests.redis_server import free_port
 
 SETTINGS = {"instanceTypeName": "kafka-sink", "topic": "loans"}
 TLS = Path(__file__).resolve().parents[1] / "kurrentdb" / "tls"

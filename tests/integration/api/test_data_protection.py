@@ -19,7 +19,7 @@ from sinkworker.errors import OtherRelease
 from tests.integration.api.conftest import served
 from tests.integration.api.test_api import SETTINGS, assert_error, create, listed, settings_of, violations
 from tests.integration.kurrentdb.standin import StandIn
-from tests.redis_server import free_port
+from tests.ports import free_port
 
 TOKEN = Secret("the token of these tests")
 PASSWORD = "correct-horse-battery-staple"

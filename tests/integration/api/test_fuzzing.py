@@ -17,8 +17,9 @@ import pytest
 from sinkworker.config import Config, Secret
 from tests.integration.api import fuzzed
 from tests.integration.api.conftest import served, standing_in
+from tests.ports import free_port
 from tests.processes import clean_environment
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
 
 USER, PASSWORD = "clerk", "correct-horse-battery"
 USUAL_SEED = 7

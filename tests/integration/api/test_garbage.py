@@ -18,7 +18,7 @@ import pytest
 from sinkworker.config import Config, Secret
 from tests.integration.api.conftest import served, standing_in
 from tests.integration.api.test_api import SETTINGS, assert_error, create, listed, settings_of
-from tests.redis_server import free_port
+from tests.ports import free_port
 
 JSON = {"content-type": "application/json"}
 

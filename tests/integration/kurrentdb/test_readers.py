@@ -23,7 +23,7 @@ from sinkworker.source.readers import Reader
 from sinkworker.source.subscription import LetGo, Subscription
 from tests.integration.kurrentdb.events import event, events, new_stream
 from tests.integration.kurrentdb.standin import StandIn
-from tests.redis_server import free_port
+from tests.ports import free_port
 
 ANY = StreamState.ANY
 TLS = Path(__file__).parent / "tls"
