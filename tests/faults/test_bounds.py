@@ -37,7 +37,7 @@ BOUNDS = {
 """By role, as in the README: a process by itself, and what is undelivered, once as it came and once as it goes."""
 
 DISK_BYTES_PER_MINUTE = 4_000_000_000
-"""The most that full input writes, in the database and then in Kafka."""
+"""The most that full input writes into the database. Kafka keeps its records in memory here, compressed."""
 
 MILLION = 1_000_000
 GROWTH_BYTES = 32 * MIB
