@@ -110,7 +110,7 @@ class Watch:
         self._dispatched.add(watermark.frontier, now_s)
         if self._checkpoint is None:
             self._checkpoint = self._store.load()
-            self._dispatched.take(self._checkpoint.cursor)  # a scheduler wrote it, and has told how long that took
+            self._dispatched.take(self._checkpoint.cursor)  # whoever wrote it has told how long that took
         due = self._cadence.due(watermark, self._checkpoint.cursor, self._autocommit, now_s)
         if due or (last and watermark.cursor > self._checkpoint.cursor):
             reach(CrashPoint.WATERMARK)
